@@ -8,7 +8,7 @@ messages that already count as seen.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 import trio
@@ -126,7 +126,7 @@ class BlockSender:
         """Close this end. Closing twice is fine."""
         self._channel.close()
 
-    def __enter__(self) -> BlockSender:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -172,7 +172,7 @@ class BlockReceiver:
             room.waiting.unpark_all()
         return block
 
-    def __enter__(self) -> BlockReceiver:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

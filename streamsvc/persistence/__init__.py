@@ -1,1 +1,1 @@
-
+"""The persistence nursery: journal, rotation, sealing, publishing, catalogue."""

@@ -1,1 +1,1 @@
-
+"""The watchdog nursery: health per stream, repairs, systemd's notifications."""
