@@ -117,10 +117,12 @@ class Intake:
         kinds = bytearray()
         notices: list[bytes] = []
         for text in batch.messages:
+            # The exchange writes the stream's name first and without spaces; whoever does not takes the slower way.
             lane = lanes.get(text[_NAME_BEGIN : text.find(b'"', _NAME_BEGIN)])
             if lane is None or not text.startswith(_PREFIX):
-                self._set_aside(market, connection, batch, text, notices)
-                continue
+                lane = self._lane_of_unusual(market, connection, batch, text, notices)
+                if lane is None:
+                    continue
             try:
                 head = lane.decode(text).data
             except DECODE_ERRORS as fault:
@@ -154,20 +156,23 @@ class Intake:
         )
         return block, notices
 
-    def _set_aside(
+    def _lane_of_unusual(
         self, market: Market, connection: int, batch: Batch, text: bytes, notices: list[bytes]
-    ) -> None:
-        """Text of no known stream: a notice, or something to quarantine."""
+    ) -> _Lane | None:
+        """The stream of a text that is not written as usual; else it is a notice, or it is quarantined."""
         try:
             notice = decode_notice(text)
         except DECODE_ERRORS as fault:
             self._refuse(market, connection, batch, text, describe(fault))
-            return
+            return None
         if is_notice(notice):
             self.counts.notices += 1
             notices.append(text)
-        else:
+            return None
+        lane = self._lanes[market].get(notice.stream.encode())
+        if lane is None:
             self._refuse(market, connection, batch, text, "unknown_stream" if notice.stream else "wrong_shape")
+        return lane
 
     def _refuse(self, market: Market, connection: int, batch: Batch, text: bytes, reason: str) -> None:
         self.counts.quarantined += 1

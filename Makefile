@@ -1,0 +1,43 @@
+# Everything sets itself up in .venv on a machine that has Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: help demo test lint unit bench clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
+	  "streamsvc needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,foreign]'
+	@touch $@
+
+demo: $(VENV)/run.stamp  ## record a simulated exchange for a minute and verify what was recorded
+	$(BIN)/streamsvc demo
+
+test: lint unit  ## everything that must hold
+
+lint: $(VENV)/test.stamp  ## style, types, Trio's mistakes
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/flake8 --select ASYNC --max-line-length 120 streamsvc tests
+
+unit: $(VENV)/test.stamp  ## the tests
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/test.stamp  ## beside its peers, in one run
+	$(BIN)/python tests/benchmarks/capture.py
+
+clean:  ## remove the virtual environment
+	rm -rf $(VENV)
