@@ -106,8 +106,7 @@ class Settings:
     ping_timeout_sec: float = number(
         10.0,
         "s",
-        0.1,
-        600,
+        (0.1, 600),
         "A connection that leaves a ping unanswered this long is dropped; 0: no pings.",
         or_zero=True,
     )
