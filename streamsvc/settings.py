@@ -7,7 +7,8 @@ checks nothing, so tests may go beyond the limits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path  # noqa: TC003 - cattrs resolves the attributes' types
+from typing import Literal
 
 import attrs
 
@@ -23,28 +24,15 @@ from streamsvc.settings_fields import (
     symbols,
     url,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from streamsvc.settings_fields import SecretStr
+from streamsvc.settings_values import SecretStr, read_small_file
 
 _MB = 1 << 20
-_FILE_BYTES_MAX = _MB
-
-
-def _check_readable(path: Path) -> None:
-    if not path.is_file():
-        raise ValueError("not a file" if path.exists() else "there is no such file")
-    with path.open("rb") as file:
-        if len(file.read(_FILE_BYTES_MAX + 1)) > _FILE_BYTES_MAX:
-            raise ValueError("too large")
 
 
 def _check_certificate(path: Path) -> None:
     import ssl  # noqa: PLC0415 - costs 15 ms, and few need one more authority
 
-    _check_readable(path)
+    read_small_file(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cafile=path)
@@ -61,7 +49,7 @@ class Settings:
     spot_symbols: tuple[str, ...] = symbols("Symbols of the spot market to record.")
     futures_symbols: tuple[str, ...] = symbols("Symbols of the USD-M futures market to record.")
     symbols_file: Path | None = optional_file(
-        _check_readable,
+        read_small_file,
         "a TOML file of at most 1 MB",
         "Tables [spot] and [futures] with symbols and kinds; what it says wins over the variables.",
     )
@@ -92,7 +80,7 @@ class Settings:
     )
     binance_api_key: SecretStr | None = optional_secret("API key, for what the exchange does not give without.")
     binance_api_key_file: Path | None = optional_file(
-        _check_readable, "a file that holds the key alone", "File with the API key, e.g. a systemd credential."
+        read_small_file, "a file that holds the key alone", "File with the API key, e.g. a systemd credential."
     )
 
     connect_timeout_sec: float = number(

@@ -1,0 +1,200 @@
+"""Where the settings come from: the environment, `.env` in the working folder, and the files that variables name.
+
+The environment wins over `.env`, and `SYMBOLS_FILE` over the variables where it says something. An empty text is the
+same as a variable that is not set. Whatever is wrong is told in one message.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, override
+
+from streamsvc.errors import UsageError
+from streamsvc.log import logger
+from streamsvc.settings import Settings
+from streamsvc.settings_fields import setting_of
+from streamsvc.settings_files import read_dotenv, read_symbols_file
+from streamsvc.settings_values import parse_secret, read_small_file, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+ValueSource = Literal["default", ".env", "environment", "file"]
+
+LATER_VARIABLES = (
+    "MAX_CONNECTION_AGE_SEC",
+    "REDUNDANCY",
+    "SNAPSHOT_INTERVAL_SEC",
+    "RETENTION_DAYS",
+    "RAW_ARCHIVE",
+    "CVD_RESET",
+    "ANALYTICS_GRACE_SEC",
+    "METRICS_PER_SYMBOL",
+    "HTTP_LISTEN",
+)
+"""Variables that users may have set already, and that no part of this version reads."""
+
+_SHOWN_CHARACTERS_MAX = 80
+_PASSWORD = re.compile(r"//[^/]*@")
+_ATTRIBUTES: dict[str, attrs.Attribute[Any]] = {attribute.name: attribute for attribute in attrs.fields(Settings)}
+
+
+def _structure_with(attribute: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
+    parse = setting_of(attribute).parse
+    return lambda text, _type: parse(text)
+
+
+_HOOKS: dict[str, Any] = {
+    name: override(struct_hook=_structure_with(attribute)) for name, attribute in _ATTRIBUTES.items()
+}
+_structure_settings = make_dict_structure_fn(Settings, cattrs.Converter(), _cattrs_forbid_extra_keys=True, **_HOOKS)
+
+
+@attrs.frozen
+class LoadedSettings:
+    """Settings and where they came from.
+
+    Attributes:
+        settings: The settings in force.
+        sources: By attribute, where its value came from; what is not in it is the default.
+        not_in_force: Variables of later versions that are set.
+        unknown: Names in `.env` that are no variable of ours.
+    """
+
+    settings: Settings
+    sources: Mapping[str, ValueSource]
+    not_in_force: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    def log_warnings(self) -> None:
+        """Log what is set and has no effect."""
+        if self.not_in_force:
+            logger.warning("settings_not_in_force", variables=list(self.not_in_force))
+        if self.unknown:
+            logger.warning("settings_unknown", variables=list(self.unknown))
+
+
+class _Faults:
+    """What is wrong, by attribute, in the order of the settings."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
+
+    def add(self, name: str, value: object, source: str, reason: str) -> None:
+        setting = setting_of(_ATTRIBUTES[name])
+        text = value if isinstance(value, str) else text_of(value)
+        shown = "***" if setting.is_secret else repr(_PASSWORD.sub("//***@", text)[:_SHOWN_CHARACTERS_MAX])
+        line = f"  {name.upper()}={shown} ({source}): {reason}; allowed: {setting.allowed}"
+        self._lines.setdefault(name, []).append(line)
+
+    def add_plain(self, reason: str) -> None:
+        self._lines.setdefault("", []).append(f"  {reason}")
+
+    def of(self, *names: str) -> bool:
+        return any(name in self._lines for name in names)
+
+    def raise_if_any(self) -> None:
+        if self._lines:
+            lines = [line for name in ("", *_ATTRIBUTES) for line in self._lines.get(name, [])]
+            raise UsageError("\n".join(["wrong settings:", *lines]))
+
+
+def load_settings(environ: Mapping[str, str], working_folder: Path, *, must_record: bool = True) -> LoadedSettings:
+    """Read the settings.
+
+    Args:
+        environ: The environment variables.
+        working_folder: Where `.env` may lie.
+        must_record: Whether settings that name nothing to record are wrong.
+
+    Raises:
+        UsageError: its text names every wrong variable and what is allowed.
+    """
+    faults = _Faults()
+    dotenv: dict[str, str] = {}
+    try:
+        dotenv = read_dotenv(working_folder / ".env")
+    except UsageError as error:
+        faults.add_plain(str(error))
+    texts, sources = _merge(dotenv, environ)
+    settings = _structure(texts, sources, faults)
+    from_files: dict[str, Any] = {}
+    if settings.symbols_file:
+        try:
+            from_files |= read_symbols_file(settings.symbols_file)
+        except UsageError as error:
+            for reason in str(error).splitlines():
+                faults.add("symbols_file", texts["symbols_file"], sources["symbols_file"], reason)
+    if settings.binance_api_key_file:
+        from_files |= _read_api_key_file(settings, sources, faults)
+    settings = attrs.evolve(settings, **from_files)
+    sources |= dict.fromkeys(from_files, "file")
+    _check_together(settings, sources, faults)
+    if must_record and not (settings.spot_symbols or settings.futures_symbols):
+        _check_recording(faults)
+    faults.raise_if_any()
+    later = tuple(name for name in LATER_VARIABLES if environ.get(name, "").strip() or dotenv.get(name, "").strip())
+    known = {name.upper() for name in _ATTRIBUTES} | set(LATER_VARIABLES)
+    return LoadedSettings(settings, sources, later, tuple(name for name in dotenv if name not in known))
+
+
+def _merge(dotenv: Mapping[str, str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, ValueSource]]:
+    """The texts of the variables that are set, and where they come from, by attribute."""
+    texts: dict[str, str] = {}
+    sources: dict[str, ValueSource] = {}
+    for name in _ATTRIBUTES:
+        if text := environ.get(name.upper(), "").strip():
+            texts[name], sources[name] = text, "environment"
+        elif text := dotenv.get(name.upper(), "").strip():
+            texts[name], sources[name] = text, ".env"
+    return texts, sources
+
+
+def _structure(texts: dict[str, str], sources: Mapping[str, ValueSource], faults: _Faults) -> Settings:
+    """The settings of those texts that are right; the others become faults."""
+    try:
+        return _structure_settings(texts, Settings)
+    except cattrs.ClassValidationError as group:
+        with_notes, _ = group.group_exceptions()
+        for error, note in with_notes:
+            faults.add(note.name, texts[note.name], sources[note.name], str(error))
+        return _structure_settings({name: text for name, text in texts.items() if not faults.of(name)}, Settings)
+
+
+def _read_api_key_file(settings: Settings, sources: Mapping[str, ValueSource], faults: _Faults) -> dict[str, Any]:
+    path = settings.binance_api_key_file
+    assert path is not None
+    name, source = "binance_api_key_file", sources["binance_api_key_file"]
+    if settings.binance_api_key is not None:
+        faults.add(name, path, source, "BINANCE_API_KEY is set too, and only one of them can be")
+        return {}
+    try:
+        text = read_small_file(path).decode().strip()
+        if not text:
+            raise ValueError("it is empty")  # noqa: TRY301 - told like the others
+        return {"binance_api_key": parse_secret(text)}
+    except UnicodeDecodeError:
+        faults.add(name, path, source, "it is not text")
+    except (OSError, ValueError) as error:
+        faults.add(name, path, source, str(error))
+    return {}
+
+
+def _check_together(settings: Settings, sources: Mapping[str, ValueSource], faults: _Faults) -> None:
+    for low, high in (("reconnect_min_sec", "reconnect_max_sec"), ("segment_max_mb", "unsealed_max_mb")):
+        if not faults.of(low, high) and getattr(settings, low) > getattr(settings, high):
+            reason = f"less than {low.upper()}, which is {text_of(getattr(settings, low))}"
+            faults.add(high, getattr(settings, high), sources.get(high, "default"), reason)
+
+
+def _check_recording(faults: _Faults) -> None:
+    if not faults.of("", "spot_symbols", "futures_symbols", "symbols_file"):
+        faults.add_plain(
+            "there is nothing to record: set SPOT_SYMBOLS or FUTURES_SYMBOLS, e.g. SPOT_SYMBOLS=BTCUSDT,ETHUSDT, "
+            "or name symbols in SYMBOLS_FILE"
+        )
