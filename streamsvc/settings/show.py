@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from streamsvc.settings import Settings
-from streamsvc.settings_fields import setting_of
-from streamsvc.settings_values import text_of
+from streamsvc.settings.fields import setting_of
+from streamsvc.settings.values import text_of
+from streamsvc.settings.variables import Settings
 
 if TYPE_CHECKING:
-    from streamsvc.settings_source import LoadedSettings, ValueSource
+    from streamsvc.settings.source import LoadedSettings, ValueSource
 
 
 @attrs.frozen
@@ -48,7 +48,7 @@ def env_example() -> str:
     """The text of `.env.example`: every variable with sentence, unit, what is allowed, and default."""
     lines = [
         "# Every setting of streamsvc with its default. Copy this file to .env and uncomment what shall differ.",
-        "# Variables of the environment win over .env. Made by `python -m streamsvc.settings_table`.",
+        "# Variables of the environment win over .env. Made by `python -m streamsvc.settings.show`.",
     ]
     for attribute in attrs.fields(Settings):
         setting = setting_of(attribute)

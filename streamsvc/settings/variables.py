@@ -1,7 +1,7 @@
 """The settings: one attribute a variable, with its unit, default, limits and meaning.
 
 An attribute is its variable in lower case. `.env.example`, `streamsvc config` and the messages about wrong values are
-made from this table; `settings_source.py` reads it from the environment, `.env` and files. Making `Settings` by hand
+made from this table; `source.py` reads it from the environment, `.env` and files. Making `Settings` by hand
 checks nothing, so tests may go beyond the limits.
 """
 
@@ -13,7 +13,7 @@ from typing import Literal
 import attrs
 
 from streamsvc.schema import Kind, Market
-from streamsvc.settings_fields import (
+from streamsvc.settings.fields import (
     choice,
     folder,
     kinds,
@@ -24,7 +24,7 @@ from streamsvc.settings_fields import (
     symbols,
     url,
 )
-from streamsvc.settings_values import SecretStr, read_small_file
+from streamsvc.settings.values import SecretStr, read_small_file
 
 _MB = 1 << 20
 

@@ -15,10 +15,10 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from streamsvc.errors import UsageError
 from streamsvc.log import logger
-from streamsvc.settings import Settings
-from streamsvc.settings_fields import setting_of
-from streamsvc.settings_files import read_dotenv, read_symbols_file
-from streamsvc.settings_values import parse_secret, read_small_file, text_of
+from streamsvc.settings.fields import setting_of
+from streamsvc.settings.files import read_dotenv, read_symbols_file
+from streamsvc.settings.values import parse_secret, read_small_file, text_of
+from streamsvc.settings.variables import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from streamsvc.errors import UsageError
 from streamsvc.schema import STREAM_KINDS, Market
-from streamsvc.settings_values import parse_kinds, parse_symbols, read_small_file
+from streamsvc.settings.values import parse_kinds, parse_symbols, read_small_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from streamsvc.schema import STREAM_KINDS, Kind, Market
-from streamsvc.settings_values import (
+from streamsvc.settings.values import (
     SYMBOL_CHARACTERS_MAX,
     SYMBOLS_MAX,
     parse_folder,
