@@ -1,0 +1,214 @@
+"""One WebSocket connection, from dialling to the closed socket. The only importer of trio-websocket.
+
+What trio-websocket leaves open is closed here: its client never closes the TCP stream, its handshake has no deadline of
+its own and waits for ever when the connection ends meanwhile, and it does not tell the peer about a broken protocol.
+So the stream is dialled here, bounded here, and closed here whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import attrs
+import h11
+import trio
+import wsproto.utilities
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from wsproto.frame_protocol import FrameProtocol
+
+from streamsvc.errors import ConnectionFaultError
+from streamsvc.streams.faults import dial_fault, in_time, one_fault
+from streamsvc.streams.tap import READ_BYTES, FrameTap, ReadTick
+from streamsvc.streams.tls import open_tls
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from streamsvc.batch import Batch
+
+_PROTOCOL_ERRORS = (wsproto.utilities.ProtocolError, h11.ProtocolError)
+
+
+@attrs.frozen(kw_only=True)
+class Wiring:
+    """What every connection of a run shares.
+
+    Attributes:
+        dial: Connects to a host and a port.
+        ssl_context: For `wss` URLs.
+        tick: The pause between small reads.
+        wall_ns: Wall clock, ns since 1970.
+        connect_timeout_sec: For dialling and all handshakes together.
+        close_timeout_sec: For the closing handshake.
+        message_bytes_max: The longest message; a longer one ends its connection with code 1009.
+        message_sec_max: How long one message may take to arrive.
+    """
+
+    dial: Callable[[str, int], Awaitable[trio.abc.Stream]]
+    ssl_context: ssl.SSLContext
+    tick: ReadTick
+    wall_ns: Callable[[], int]
+    connect_timeout_sec: float
+    close_timeout_sec: float
+    message_bytes_max: int
+    message_sec_max: float
+
+    def make_tap(self, stream: trio.abc.Stream) -> FrameTap:
+        """A tap on an open stream."""
+        return FrameTap(
+            stream,
+            message_bytes_max=self.message_bytes_max,
+            message_sec_max=self.message_sec_max,
+            tick=self.tick,
+            wall_ns=self.wall_ns,
+        )
+
+
+@asynccontextmanager
+async def open_transport(url: str, wiring: Wiring) -> AsyncIterator[Transport]:
+    """Connect to a `ws` or `wss` URL; on leaving, say goodbye within a deadline and close everything.
+
+    Raises:
+        ConnectionFaultError: the connection could not be made; or it has ended and the body said so.
+    """
+    parts = urlsplit(url)
+    assert parts.hostname
+    deadline = trio.current_time() + wiring.connect_timeout_sec
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    stream = await _dial(wiring, parts.hostname, port, deadline)
+    tap: FrameTap | None = None
+    try:
+        if parts.scheme == "wss":
+            with in_time(deadline, "the TLS handshake"):
+                stream = await open_tls(stream, wiring.ssl_context, parts.hostname)
+        tap = wiring.make_tap(stream)
+        with one_fault(*_PROTOCOL_ERRORS, cause="handshake"):
+            async with trio.open_nursery() as nursery:
+                with in_time(deadline, "the WebSocket handshake"):
+                    resource = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+                    websocket = await _shake_hands(nursery, tap, parts.netloc, resource)
+                transport = Transport(websocket, tap)
+                nursery.start_soon(transport.drain)
+                try:
+                    yield transport
+                finally:
+                    with trio.move_on_after(wiring.close_timeout_sec, shield=True):
+                        await transport.say_goodbye()
+                    nursery.cancel_scope.cancel()
+    finally:
+        with trio.move_on_after(wiring.close_timeout_sec, shield=True):
+            if tap is not None and tap.splitter.violation:
+                await _discard(stream)
+            await stream.aclose()  # Closes even when the deadline cuts it.
+
+
+async def _dial(wiring: Wiring, host: str, port: int, deadline: float) -> trio.abc.Stream:
+    try:
+        with in_time(deadline, "connecting"):
+            return await wiring.dial(host, port)
+    except OSError as error:
+        raise dial_fault(error) from error
+
+
+async def _shake_hands(nursery: trio.Nursery, tap: FrameTap, host: str, resource: str) -> WebSocketConnection:
+    with tap.opening:
+        # No data message reaches trio-websocket but one that breaks the protocol or the limit: whatever it gets of that
+        # is too long for it, so it holds none of it in memory and closes with 1009.
+        return await wrap_client_stream(nursery, tap, host, resource, message_queue_size=1, max_message_size=0)
+    raise tap.fault or ConnectionFaultError("handshake", "the connection ended within the handshake")
+
+
+async def _discard(stream: trio.abc.Stream) -> None:
+    """Read on after we have failed the connection: closing on unread bytes would reset our close frame on its way."""
+    with contextlib.suppress(trio.BrokenResourceError, ConnectionFaultError):
+        while await stream.receive_some(READ_BYTES):
+            pass
+
+
+class Transport:
+    """An open connection; `open_transport` makes it and closes it."""
+
+    def __init__(self, websocket: WebSocketConnection, tap: FrameTap) -> None:
+        self._websocket = websocket
+        self._tap = tap
+
+    @property
+    def reading_since(self) -> float:
+        """When the read under way began, `trio.current_time()`; infinite while we do not read."""
+        return self._tap.reading_since
+
+    @property
+    def pings_dropped(self) -> int:
+        """Pings that were not answered because there were too many."""
+        return self._tap.splitter.pings_dropped
+
+    async def receive(self) -> Batch:
+        """The data messages of the next read that brought any.
+
+        Raises:
+            ConnectionFaultError: the connection has ended, and everything before that has been delivered.
+        """
+        try:
+            return await self._tap.slot.take()
+        except trio.EndOfChannel:
+            raise self._fault() from None
+
+    def receive_nowait(self) -> Batch | None:
+        """What has been read and not been received, when the owner leaves."""
+        return self._tap.slot.take_nowait()
+
+    async def send(self, text: str) -> None:
+        """Send a text message.
+
+        Raises:
+            ConnectionFaultError: the connection has ended.
+        """
+        try:
+            await self._websocket.send_message(text)
+        except ConnectionClosed:
+            raise self._fault() from None
+
+    async def ping(self) -> None:
+        """Send a ping and wait for its pong, for ever if need be: the caller has a deadline.
+
+        Raises:
+            ConnectionFaultError: the connection has ended.
+        """
+        try:
+            await self._websocket.ping()
+        except ConnectionClosed:
+            raise self._fault() from None
+
+    async def drain(self) -> None:
+        """Take from trio-websocket what it takes for messages, so that its reader never waits; see its end."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self._websocket.get_message()
+        self._tap.end()
+
+    async def say_goodbye(self) -> None:
+        """Send a close frame and wait for the peer's; the caller bounds the time and closes the stream."""
+        self._tap.leave()
+        reason = self._websocket.closed
+        if reason is not None and self._tap.splitter.violation and reason.code != 1009:
+            # trio-websocket fails the connection without a word to the peer, except for a message too long.
+            frame = FrameProtocol(client=True, extensions=[]).close(reason.code, reason.reason)
+            with contextlib.suppress(trio.BrokenResourceError):
+                await self._tap.send_all(frame)
+        with contextlib.suppress(wsproto.utilities.LocalProtocolError):
+            await self._websocket.aclose()
+
+    def _fault(self) -> ConnectionFaultError:
+        if self._tap.fault is not None:
+            return self._tap.fault
+        reason = self._websocket.closed
+        if reason is None:
+            return ConnectionFaultError("closed", "the connection is closed")
+        if self._tap.splitter.violation:
+            return ConnectionFaultError("protocol", self._tap.splitter.violation, status=reason.code)
+        text = f"the exchange closed the connection: {reason.code} {reason.reason or ''}"
+        return ConnectionFaultError("closed", text.rstrip(), status=reason.code)
