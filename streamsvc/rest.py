@@ -1,0 +1,208 @@
+"""A client of the exchange's REST, with every wait and size bounded. The only importer of httpx.
+
+httpx takes a tenth of a second to import, so it is imported in a thread when the first request is made. Statuses are
+mapped as Binance documents them: 429 and 418 ask us to stay away, 403 is the firewall, 5xx and -1007 leave it unknown
+whether the request was carried out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+import trio
+
+from streamsvc.errors import StreamsvcError
+from streamsvc.schema import Market
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    import httpx
+
+ANSWER_BYTES_MAX: Final = 64 << 20
+"""`exchangeInfo` of spot, the largest answer that we ask for, has about 20 MB."""
+RETRY_AFTER_SEC_MAX: Final = 3 * 86400.0
+"""The longest ban that the exchange documents."""
+
+_ERROR_CHARACTERS_MAX = 200
+_EXCHANGE_INFO_PATHS = {Market.SPOT: "/api/v3/exchangeInfo", Market.FUTURES: "/fapi/v1/exchangeInfo"}
+_UNKNOWN_STATUS_CODE = -1007
+_LIMIT_CODE = -1003
+
+
+class RestError(StreamsvcError):
+    """A request did not bring what was asked."""
+
+
+class RestUnavailableError(RestError):
+    """The exchange did not answer, or said nothing that can be used; later it may."""
+
+
+class RestRefusedError(RestError):
+    """The exchange refuses this request and would refuse it again.
+
+    Attributes:
+        status: The HTTP status.
+        code: The exchange's code, 0 if it gave none.
+    """
+
+    def __init__(self, status: int, code: int, text: str) -> None:
+        super().__init__(f"status {status}, code {code}: {text}")
+        self.status = status
+        self.code = code
+
+
+class RestLimitedError(RestError):
+    """The exchange asks us to stay away.
+
+    Attributes:
+        is_ban: Whether our address is banned (418) rather than asked to slow down (429).
+        retry_after_sec: How long, if it said so.
+    """
+
+    def __init__(self, *, is_ban: bool, retry_after_sec: float | None) -> None:
+        super().__init__("banned" if is_ban else "asked to slow down")
+        self.is_ban = is_ban
+        self.retry_after_sec = retry_after_sec
+
+
+class _Problem(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
+class _Symbol(msgspec.Struct):
+    symbol: str
+    status: str = ""
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+class RestClient:
+    """One exchange host. Use as an async context manager: it closes its connections.
+
+    Args:
+        base_url: The base URL, without path; `http` for a local exchange.
+        tls_ca_file: One more authority to trust.
+        timeout_sec: The limit of one request, from dialling to the last byte.
+        run_blocking: Runs a synchronous function off the loop.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        tls_ca_file: Path | None = None,
+        timeout_sec: float = 20.0,
+        run_blocking: Callable[[Callable[[], Any]], Awaitable[Any]] = trio.to_thread.run_sync,
+    ) -> None:
+        self._base_url = base_url
+        self._tls_ca_file = tls_ca_file
+        self._timeout_sec = timeout_sec
+        self._run_blocking = run_blocking
+        self._client: httpx.AsyncClient | None = None
+        self.used_weight: int | None = None
+        """The weight that the exchange says we have used in this minute; None before it said so."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            with trio.move_on_after(1, shield=True):
+                await self._client.aclose()
+
+    async def symbol_statuses(self, market: Market) -> dict[str, str]:
+        """The status of every symbol of a market, e.g. `TRADING` (weight 20 on spot, 1 on futures).
+
+        Raises:
+            RestError: see `get`.
+        """
+        body = await self.get(_EXCHANGE_INFO_PATHS[market], {})
+        try:
+            info = msgspec.json.decode(body, type=_ExchangeInfo)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RestUnavailableError("an answer that is not as documented") from error
+        return {symbol.symbol: symbol.status for symbol in info.symbols}
+
+    async def get(self, path: str, parameters: Mapping[str, str | int]) -> bytes:
+        """The body of a successful answer, at most `ANSWER_BYTES_MAX`.
+
+        Raises:
+            RestUnavailableError: no answer within the limits, or one that says nothing about the request.
+            RestLimitedError: we are asked to stay away.
+            RestRefusedError: the exchange refuses this request.
+        """
+        try:
+            with trio.fail_after(self._timeout_sec):
+                if self._client is None:
+                    self._client = await self._run_blocking(self._make_client)
+                return await self._get(self._client, path, parameters)
+        except trio.TooSlowError as error:
+            raise RestUnavailableError(f"no answer within {self._timeout_sec:g} s") from error
+
+    def _make_client(self) -> httpx.AsyncClient:
+        import ssl  # noqa: PLC0415
+
+        import httpx  # noqa: PLC0415 - see the module's docstring
+
+        context = ssl.create_default_context()
+        if self._tls_ca_file is not None:
+            context.load_verify_locations(cafile=self._tls_ca_file)
+        return httpx.AsyncClient(
+            base_url=self._base_url,
+            verify=context,
+            timeout=self._timeout_sec,
+            limits=httpx.Limits(max_connections=4, max_keepalive_connections=1, keepalive_expiry=5),
+            follow_redirects=False,
+            # Streams are dialled directly: REST takes no other way, proxy or not.
+            trust_env=False,
+            headers={"Accept": "application/json", "User-Agent": "streamsvc"},
+        )
+
+    async def _get(self, client: httpx.AsyncClient, path: str, parameters: Mapping[str, str | int]) -> bytes:
+        import httpx  # noqa: PLC0415 - imported already by `_make_client`
+
+        body = bytearray()
+        try:
+            async with client.stream("GET", path, params=dict(parameters)) as response:
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > ANSWER_BYTES_MAX:
+                        raise RestUnavailableError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RestUnavailableError(_reason(error)) from error
+        self._note_weight(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
+        if response.status_code == 200:
+            return bytes(body)
+        raise _error_of(response.status_code, response.headers.get("Retry-After", ""), bytes(body))
+
+    def _note_weight(self, text: str) -> None:
+        if text.isascii() and text.isdigit() and len(text) < 10:
+            self.used_weight = int(text)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:_ERROR_CHARACTERS_MAX]}"
+
+
+def _error_of(status: int, retry_after: str, body: bytes) -> RestError:
+    """What an answer other than 200 means."""
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        problem = _Problem()
+    if status in {418, 429} or problem.code == _LIMIT_CODE:
+        is_number = retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 10
+        wait_sec = min(float(retry_after), RETRY_AFTER_SEC_MAX) if is_number else None
+        return RestLimitedError(is_ban=status == 418, retry_after_sec=wait_sec)
+    if not 400 <= status < 500 or status == 403 or problem.code == _UNKNOWN_STATUS_CODE:
+        return RestUnavailableError(f"status {status}")
+    return RestRefusedError(status, problem.code, problem.msg[:_ERROR_CHARACTERS_MAX])

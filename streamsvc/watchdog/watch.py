@@ -1,0 +1,202 @@
+"""The watch: looks at every stream once an interval, says what stalls, and asks for repairs.
+
+A look is synchronous; only the wait between two looks is not. A stall is noticed at most one interval late. Events:
+`stream_suspect` once a subscription, `stream_stalled` and `stream_recovered` once a stall, `stream_repair` per repair,
+`stream_late` at a bounded rate, `health` at every look.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from streamsvc.log import logger
+from streamsvc.watchdog.health import Verdict
+from streamsvc.watchdog.repairs import RepairPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsvc.venues.venue import Stream
+    from streamsvc.watchdog.health import Health, StreamHealth, Timeouts
+
+LATE_EVENTS_MAX: Final = 5
+"""Per look: a clock that is off makes every stream late at once."""
+LATE_REPEAT_SEC: Final = 600.0
+
+
+@attrs.frozen
+class HealthReport:
+    """The totals of one look.
+
+    Attributes:
+        ok: Streams that flow, or may be silent.
+        suspect: Streams that have not delivered their first message.
+        stalled: Streams that have stalled and not flowed again, whatever is being tried.
+        disconnected: Streams whose connection is down.
+        late: Streams that had late messages since the look before.
+        messages: Messages since the look before.
+        messages_per_sec: Their rate.
+    """
+
+    ok: int = 0
+    suspect: int = 0
+    stalled: int = 0
+    disconnected: int = 0
+    late: int = 0
+    messages: int = 0
+    messages_per_sec: float = 0.0
+
+
+@attrs.define(eq=False)
+class _Watched:
+    """What the watch remembers of a stream between two looks."""
+
+    slot: StreamHealth
+    messages: int = 0
+    late_messages: int = 0
+    late_told_at: float = float("-inf")
+    late_untold: int = 0
+    suspect_told_for: float | None = None
+    silent_since: float | None = None
+    repairs: int = 0
+
+    @property
+    def is_stalled(self) -> bool:
+        return self.silent_since is not None
+
+
+def _names(slot: StreamHealth) -> dict[str, str]:
+    stream = slot.stream
+    return {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
+
+
+class Watch:
+    """Judges streams, logs what changes, asks for repairs.
+
+    Args:
+        health: The streams; marked by others.
+        timeouts: When silence counts.
+        resubscribe: Asks that a stream be unsubscribed and subscribed again; False if that cannot be begun now.
+        replace: Asks that a stream's connection be replaced; False if that cannot be begun now.
+        now: Monotonic time of the start, seconds.
+    """
+
+    def __init__(
+        self,
+        health: Health,
+        timeouts: Timeouts,
+        *,
+        resubscribe: Callable[[Stream], bool],
+        replace: Callable[[Stream], bool],
+        now: float,
+    ) -> None:
+        self._timeouts = timeouts
+        self._begin = {"resubscribe": resubscribe, "replace": replace}
+        self._policy = RepairPolicy()
+        self._watched = {slot: _Watched(slot) for slot in health.slots()}
+        self._looked_at = now
+        self._report = HealthReport()
+
+    def statistics(self) -> HealthReport:
+        """The totals of the last look."""
+        return self._report
+
+    def look(self, now: float) -> HealthReport:
+        """Look at every stream, log what has changed, begin the repairs that are due; returns the totals."""
+        elapsed_sec = now - self._looked_at
+        self._looked_at = now
+        counts = dict.fromkeys(Verdict, 0)
+        messages = 0
+        stalled: list[tuple[StreamHealth, float]] = []
+        late: list[_Watched] = []
+        for watched in self._watched.values():
+            slot = watched.slot
+            fresh = slot.messages - watched.messages
+            messages += fresh
+            slot.messages_per_sec = fresh / elapsed_sec if elapsed_sec > 0 else 0.0
+            verdict = slot.verdict(now, self._timeouts)
+            self._follow(watched, verdict, now, has_flowed=fresh > 0)
+            watched.messages = slot.messages
+            if slot.late_messages > watched.late_messages:
+                late.append(watched)
+            if verdict is Verdict.STALLED:
+                stalled.append((slot, self._timeouts.of(slot.stream.kind) or 0.0))
+            counts[Verdict.STALLED if watched.is_stalled and verdict is not Verdict.DISCONNECTED else verdict] += 1
+        self._repair(stalled, now)
+        self._tell_late(late, now)
+        self._report = HealthReport(
+            ok=counts[Verdict.OK],
+            suspect=counts[Verdict.SUSPECT],
+            stalled=counts[Verdict.STALLED],
+            disconnected=counts[Verdict.DISCONNECTED],
+            late=len(late),
+            messages=messages,
+            messages_per_sec=messages / elapsed_sec if elapsed_sec > 0 else 0.0,
+        )
+        fields: dict[str, Any] = attrs.asdict(self._report)
+        logger.info("health", **fields | {"messages_per_sec": round(self._report.messages_per_sec)})
+        return self._report
+
+    def _follow(self, watched: _Watched, verdict: Verdict, now: float, *, has_flowed: bool) -> None:
+        """Log where the stream's state has changed since the last look."""
+        slot = watched.slot
+        if watched.silent_since is not None and has_flowed:
+            silence_sec = int((slot.last_message or now) - watched.silent_since)
+            logger.info("stream_recovered", **_names(slot), silence_sec=silence_sec, repairs=watched.repairs)
+            watched.silent_since = None
+        if verdict is Verdict.STALLED and not watched.is_stalled:
+            age_sec = slot.age_sec(now) or 0.0
+            watched.silent_since = now - age_sec
+            watched.repairs = 0
+            logger.warning("stream_stalled", **_names(slot), age_sec=int(age_sec))
+        # A stream that is known to be stalled is not called suspect after each repair.
+        is_told = watched.suspect_told_for == slot.subscribed_at or watched.is_stalled
+        if verdict is Verdict.SUSPECT and slot.subscribed_at is not None and not is_told:
+            watched.suspect_told_for = slot.subscribed_at
+            fields = {"stream": slot.stream.name, "route": slot.stream.route}
+            logger.warning("stream_suspect", **_names(slot), **fields, waited_sec=int(now - slot.subscribed_at))
+
+    def _repair(self, stalled: list[tuple[StreamHealth, float]], now: float) -> None:
+        for repair in self._policy.due(stalled, now):
+            slot = repair.slot
+            if not self._begin[repair.step](slot.stream):
+                continue  # It is still due at the next look.
+            repaired = self._policy.note(repair, now)
+            for other in repaired:
+                self._watched[other].repairs += 1
+            age_sec = int(slot.age_sec(now) or 0.0)
+            logger.warning(
+                "stream_repair",
+                **_names(slot),
+                step=repair.step,
+                repairs=self._watched[slot].repairs,
+                age_sec=age_sec,
+                stalled_streams=len(repaired),
+            )
+
+    def _tell_late(self, late: list[_Watched], now: float) -> None:
+        """Log the latest streams, each of them not too often; what is not told now is told with the next event."""
+        late.sort(key=lambda watched: -watched.slot.latency_ms)
+        room = LATE_EVENTS_MAX
+        for watched in late:
+            slot = watched.slot
+            watched.late_untold += slot.late_messages - watched.late_messages
+            watched.late_messages = slot.late_messages
+            if not room or now - watched.late_told_at < LATE_REPEAT_SEC:
+                continue
+            room -= 1
+            watched.late_told_at = now
+            logger.warning("stream_late", **_names(slot), latency_ms=slot.latency_ms, late_messages=watched.late_untold)
+            watched.late_untold = 0
+
+
+async def run_watch(watch: Watch, interval_sec: float) -> None:
+    """Look once an interval, until cancelled. A look that comes late does not make the next ones late."""
+    next_look = trio.current_time()
+    while True:
+        next_look = max(next_look + interval_sec, trio.current_time())
+        await trio.sleep_until(next_look)
+        watch.look(trio.current_time())
