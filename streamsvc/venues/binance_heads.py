@@ -112,7 +112,7 @@ class Notice(msgspec.Struct, gc=False):
     e: str = ""
     id: int | str | None = None
     code: int | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _HEADS: dict[tuple[Market, Kind], type[msgspec.Struct]] = {

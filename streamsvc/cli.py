@@ -1,0 +1,135 @@
+"""The command line: commands and exit codes.
+
+0 done; 1 failed; 2 wrong usage or settings; 3 damage, or a loss that is not known (`verify`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from streamsvc.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamsvc.settings.source import LoadedSettings
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    try:
+        code = app.main(arguments, prog_name="streamsvc", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return WRONG_USAGE
+    except UsageError as error:
+        click.echo(f"streamsvc: {error}", err=True)
+        return WRONG_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return FAILED
+    return code if isinstance(code, int) else DONE
+
+
+class _Group(click.Group):
+    """Commands whose modules are loaded when they are called: `run` must be recording within half a second."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "simulate"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "simulate":
+            from streamsvc.simulator.command import simulate  # noqa: PLC0415
+
+            return simulate
+        return super().get_command(ctx, cmd_name)
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import version  # noqa: PLC0415
+
+    click.echo(f"streamsvc {version('streamsvc')}")
+    context.exit()
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def app() -> None:
+    """Record what a crypto exchange says to Parquet, completely.
+
+    Settings are environment variables, read also from .env; `.env.example` lists every one.
+    """
+
+
+def _load(*, must_record: bool = True) -> LoadedSettings:
+    from streamsvc.settings.source import load_settings  # noqa: PLC0415
+
+    return load_settings(os.environ, Path.cwd(), must_record=must_record)
+
+
+@app.command()
+def run() -> int:
+    """Record until SIGTERM or Ctrl-C; both write and seal what is there, a second one stops at once."""
+    loaded = _load()
+    from streamsvc import service  # noqa: PLC0415
+
+    return service.run_process(loaded)
+
+
+@app.command()
+def config() -> None:
+    """Print the settings in force, secrets hidden."""
+    from streamsvc.settings.show import setting_rows  # noqa: PLC0415
+    from streamsvc.terminal import console, table  # noqa: PLC0415
+
+    rows = [
+        (row.variable, row.value or "-", row.unit, row.source) for row in setting_rows(_load(must_record=False))
+    ]
+    console().print(table("", ("variable", "value", "unit", "from"), rows))
+
+
+@app.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(folder: Path, *, as_json: bool) -> int:
+    """Check a data folder: files, checksums, rows, ids without holes, nothing twice.
+
+    Exits with 0 when it is complete, 1 when ids are missing, 3 when something is damaged or there twice.
+    """
+    from streamsvc.integrity.report import print_report  # noqa: PLC0415
+    from streamsvc.integrity.verify import verify_folder  # noqa: PLC0415
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{done}/{total} files", nl=done == total, err=True)
+
+    report = verify_folder(folder, progress)
+    if as_json:
+        click.echo(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode())
+    else:
+        print_report(report)
+    return report.exit_code
+
+
+@app.command()
+@click.option("--seconds", type=click.FloatRange(10, 3600), default=60, show_default=True, help="How long to record.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to record; a new folder under ./demo-data if not given.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated market.")
+def demo(seconds: float, folder: Path | None, seed: int) -> int:
+    """Record a simulated exchange, with a stall and a cut on the way, and verify what was recorded."""
+    from streamsvc.demo import run_demo  # noqa: PLC0415
+
+    return run_demo(seconds=seconds, folder=folder, seed=seed)

@@ -1,0 +1,137 @@
+"""What a check of a data folder found, as JSON and for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+COMPLETE, KNOWN_LOSS, DAMAGED = 0, 1, 3
+_LINES_MAX = 50
+
+
+@attrs.frozen
+class Gap:
+    """Ids of one stream that are missing between ids that are there.
+
+    Attributes:
+        market: `spot` or `futures`.
+        symbol: The symbol.
+        kind: The kind's label.
+        epoch: How many times the exchange had started its ids over.
+        first_missing_id: The first one; of `kline_1m`, whose candles have no id, the minute's number since 1970.
+        last_missing_id: The last one.
+    """
+
+    market: str
+    symbol: str
+    kind: str
+    epoch: int
+    first_missing_id: int
+    last_missing_id: int
+
+
+@attrs.frozen
+class StreamCoverage:
+    """What is there of one stream: rows, and the first and last id (or key) of it."""
+
+    market: str
+    symbol: str
+    kind: str
+    rows: int
+    first_id: int
+    last_id: int
+    gaps: int
+
+
+@attrs.define
+class Report:
+    """The result of `verify`.
+
+    Attributes:
+        files: Sealed files that were looked at.
+        rows: Rows in them.
+        gaps: Missing ids.
+        errors: Damage, and rows that are there twice: a sentence each.
+        coverage: Every stream.
+        unsealed_segments: Journal segments that wait for their sealing; their rows are not looked at.
+        quarantined: Messages that were kept as text because they could not be decoded.
+    """
+
+    files: int = 0
+    rows: int = 0
+    gaps: list[Gap] = attrs.Factory(list)
+    errors: list[str] = attrs.Factory(list)
+    coverage: list[StreamCoverage] = attrs.Factory(list)
+    unsealed_segments: int = 0
+    quarantined: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete; 1 ids are missing; 3 damage."""
+        if self.errors:
+            return DAMAGED
+        return KNOWN_LOSS if self.gaps else COMPLETE
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as `verify --json` prints it."""
+        return {
+            "files": self.files,
+            "rows": self.rows,
+            "gaps": [attrs.asdict(gap) for gap in self.gaps],
+            "errors": self.errors,
+            "coverage": {
+                f"{stream.market}/{stream.symbol}/{stream.kind}": attrs.asdict(
+                    stream, filter=attrs.filters.include("rows", "first_id", "last_id", "gaps")
+                )
+                for stream in self.coverage
+            },
+            "unsealed_segments": self.unsealed_segments,
+            "quarantined": self.quarantined,
+        }
+
+    def verdict(self) -> str:
+        """One sentence."""
+        what = f"{self.files:,} files, {self.rows:,} rows"
+        if self.errors:
+            return f"DAMAGED: {what}; {len(self.errors):,} errors, {len(self.gaps):,} gaps"
+        if self.gaps:
+            return f"INCOMPLETE: {what}; {len(self.gaps):,} gaps"
+        return f"COMPLETE: {what}; no id is missing, nothing is there twice"
+
+
+def print_report(report: Report) -> None:
+    """Print it for people: the verdict last, where the eye is."""
+    from streamsvc.terminal import console, table  # noqa: PLC0415 - only people need rich
+
+    out = console()
+    out.print(
+        table(
+            "streams",
+            ("market", "symbol", "kind", "rows", "first id", "last id", "gaps"),
+            [(s.market, s.symbol, s.kind, s.rows, str(s.first_id), str(s.last_id), s.gaps) for s in report.coverage],
+            numbers=("rows", "first id", "last id", "gaps"),
+        )
+    )
+    if report.gaps:
+        rows = [
+            (g.market, g.symbol, g.kind, str(g.first_missing_id), str(g.last_missing_id),
+             g.last_missing_id - g.first_missing_id + 1)
+            for g in report.gaps[:_LINES_MAX]
+        ]  # fmt: skip
+        headings = ("market", "symbol", "kind", "first missing", "last missing", "ids")
+        out.print(table("gaps", headings, rows, numbers=headings[3:]))
+        _print_more(out, len(report.gaps))
+    for error in report.errors[:_LINES_MAX]:
+        out.print(f"error: {error}", markup=False)
+    _print_more(out, len(report.errors))
+    if report.unsealed_segments:
+        out.print(f"{report.unsealed_segments:,} journal segments are not sealed yet: `streamsvc run` seals them")
+    if report.quarantined:
+        out.print(f"{report.quarantined:,} messages could not be decoded: see the folder quarantine/")
+    out.print(report.verdict(), style="bold", markup=False)
+
+
+def _print_more(out: Any, count: int) -> None:
+    if count > _LINES_MAX:
+        out.print(f"... and {count - _LINES_MAX:,} more; --json has all")

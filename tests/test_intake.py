@@ -1,0 +1,200 @@
+"""The intake: what it accepts, what it sets aside, what it counts."""
+
+import json
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamsvc.batch import Batch, open_block_channel
+from streamsvc.intake import Intake
+from streamsvc.schema import Kind, Market
+from streamsvc.streams.plan import ConnectionPlan
+from streamsvc.venues.binance_futures import BinanceFutures
+from streamsvc.venues.binance_spot import BinanceSpot
+from streamsvc.watchdog.health import Health
+
+SPOT = BinanceSpot("wss://spot.test")
+FUTURES = BinanceFutures("wss://futures.test")
+STREAMS = [
+    *(SPOT.stream("BTCUSDT", kind) for kind in (Kind.TRADE, Kind.DEPTH, Kind.BOOK_TICKER, Kind.KLINE_1M)),
+    *(FUTURES.stream("BTCUSDT", kind) for kind in (Kind.TRADE, Kind.AGG_TRADE, Kind.MARK_PRICE, Kind.FORCE_ORDER)),
+    SPOT.stream("币安USDT", Kind.TRADE),
+]
+
+TRADE = '{"e":"trade","E":1672515782136,"s":"BTCUSDT","t":12345,"p":"0.001","q":"100","T":1672515782136,"m":true}'
+GOOD = f'{{"stream":"btcusdt@trade","data":{TRADE}}}'
+DEPTH = (
+    '{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1672515782136,"s":"BTCUSDT","U":157,"u":160,'
+    '"b":[["0.0024","10"],["0.0023","0"]],"a":[["0.0026","100"]]}}'
+)
+
+
+class KeptQuarantine:
+    """Keeps what it is given."""
+
+    def __init__(self):
+        self.kept = []
+
+    def put(self, *, reason, text, **_where):
+        self.kept.append((reason, text))
+
+
+class Bench:
+    """An intake with everything around it in hand."""
+
+    def __init__(self, late_ms=200):
+        self.health = Health(STREAMS)
+        self.sender, self.receiver = open_block_channel(1 << 20)
+        self.quarantine = KeptQuarantine()
+        self.intake = Intake(self.health, self.sender, self.quarantine, late_ms=late_ms)
+
+    def read(self, *texts, market=Market.SPOT, received_ns=1_672_515_782_136_000_000, now=5.0):
+        messages = [text if isinstance(text, bytes) else text.encode() for text in texts]
+        return self.intake.read(market, 7, Batch(messages, received_ns, sum(map(len, messages))), now)
+
+
+def message(stream, **data):
+    return json.dumps({"stream": stream, "data": data}, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_messages_keep_their_text_order_and_kind():
+    """What goes to the journal is what was received, byte for byte."""
+    bench = Bench()
+    block, notices = bench.read(GOOD, DEPTH, GOOD)
+    assert [GOOD.encode(), DEPTH.encode(), GOOD.encode()] == block.messages
+    assert bytes([Kind.TRADE, Kind.DEPTH, Kind.TRADE]) == block.kinds
+    assert sum(map(len, block.messages)) == block.size_bytes
+    assert 7 == block.connection
+    assert [] == notices
+
+
+def test_health_counts_messages_and_levels():
+    """A level of an order book is a row, since it becomes one."""
+    bench = Bench()
+    bench.read(GOOD, DEPTH, now=9.0)
+    slot = bench.health.slot(Market.SPOT, "btcusdt@depth@100ms")
+    assert (1, 3, 9.0) == (slot.messages, slot.rows, slot.last_message)
+    assert {(Market.SPOT, "BTCUSDT"): 4} == {key: n for key, n in bench.intake.rows_by_symbol().items() if n}
+
+
+def test_an_update_without_levels_is_one_row():
+    bench = Bench()
+    bench.read(message("btcusdt@depth@100ms", e="depthUpdate", E=1, s="BTCUSDT", U=1, u=2, b=[], a=[]))
+    assert 1 == bench.health.slot(Market.SPOT, "btcusdt@depth@100ms").rows
+
+
+@pytest.mark.parametrize(
+    ("market", "text"),
+    [
+        (Market.SPOT, message("btcusdt@bookTicker", u=400900217, s="BTCUSDT", b="25.35", B="31.21", a="1", A="2")),
+        (Market.SPOT, message("btcusdt@kline_1m", e="kline", E=1, s="BTCUSDT", k={"t": 0})),
+        (Market.FUTURES, message("btcusdt@aggTrade", e="aggTrade", E=1, s="BTCUSDT", a=1, p="1", st=1)),
+        (Market.FUTURES, message("btcusdt@markPrice@1s", e="markPriceUpdate", E=1, s="BTCUSDT", p="1")),
+        (Market.FUTURES, message("btcusdt@forceOrder", e="forceOrder", E=1, o={"s": "BTCUSDT", "S": "SELL"})),
+        (Market.SPOT, message("币安usdt@trade", e="trade", E=1, s="币安USDT", t=1)),
+        (Market.SPOT, json.dumps(json.loads(GOOD))),
+        (Market.SPOT, json.dumps({"data": json.loads(TRADE), "stream": "btcusdt@trade"})),
+        (Market.SPOT, '{"stream":"\\u5e01\\u5b89usdt@trade","data":{"e":"trade","E":1,"s":"币安USDT","t":1}}'),
+    ],
+)
+def test_every_documented_form_is_accepted(market, text):
+    """Spaces, another order of the keys and escapes are the same message."""
+    bench = Bench()
+    block, _ = bench.read(text, market=market)
+    assert [text.encode()] == block.messages
+    assert [] == bench.quarantine.kept
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("malformed", "{"),
+        ("malformed", "\ufeff" + GOOD),
+        ("malformed", GOOD[:-1]),
+        ("malformed", GOOD + "x"),
+        ("malformed", "NaN"),
+        ("wrong_shape", "[]"),
+        ("wrong_shape", GOOD.replace("12345", '"12345"')),
+        ("wrong_shape", GOOD.replace("12345", "12345.5")),
+        ("wrong_shape", GOOD.replace("12345", str(2**63))),
+        ("wrong_shape", GOOD.replace("12345", str(2**80))),
+        ("wrong_shape", GOOD.replace("12345", "-1")),
+        ("wrong_shape", GOOD.replace('"e":"trade"', '"e":"kline"')),
+        ("wrong_shape", GOOD.replace('"t":12345,', "")),
+        ("wrong_shape", GOOD.replace("1672515782136", str(2**62))),
+        ("symbol_mismatch", GOOD.replace('"BTCUSDT"', '"ETHUSDT"')),
+        ("unknown_stream", GOOD.replace("btcusdt@trade", "ethusdt@trade")),
+        ("unknown_stream", GOOD.replace("btcusdt@trade", "../../etc")),
+        ("too_deep", '{"stream":"btcusdt@trade","data":' + '{"a":' * 5000 + "1" + "}" * 5001),
+        ("bad_utf8", GOOD.encode().replace(b"BTCUSDT", b"BTC\xff\xfeSDT")),
+    ],
+)
+def test_what_cannot_be_read_is_kept_with_a_reason_and_costs_its_neighbours_nothing(reason, text):
+    """received = accepted + quarantined, and every text is in one of both."""
+    bench = Bench()
+    block, notices = bench.read(GOOD, text, GOOD)
+    assert [GOOD.encode()] * 2 == block.messages
+    assert [(reason, text if isinstance(text, bytes) else text.encode())] == bench.quarantine.kept
+    assert [] == notices
+    counts = bench.intake.counts
+    assert (3, 2, 1) == (counts.received, counts.accepted, counts.quarantined)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"result":null,"id":1}',
+        '{"result":["btcusdt@trade"],"id":"x"}',
+        '{"code":2,"msg":"Invalid request"}',
+        '{"error":{"code":2,"msg":"Invalid request"},"id":3}',
+        '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}',
+        '{"e":"serverShutdown","E":1}',
+    ],
+)
+def test_what_the_server_says_about_itself_goes_back_to_the_connection(text):
+    bench = Bench()
+    block, notices = bench.read(text)
+    assert block is None
+    assert [text.encode()] == notices
+    assert 1 == bench.intake.counts.notices
+
+
+def test_a_late_message_is_counted_with_its_latency():
+    """Latency is receive minus event time; spot's bookTicker has no time and is never late."""
+    bench = Bench(late_ms=200)
+    event_ms = 1_672_515_782_136
+    bench.read(GOOD, received_ns=(event_ms + 200) * 1_000_000)
+    slot = bench.health.slot(Market.SPOT, "btcusdt@trade")
+    assert 0 == slot.late_messages
+    bench.read(GOOD, received_ns=(event_ms + 201) * 1_000_000)
+    assert (1, 201) == (slot.late_messages, slot.latency_ms)
+    bench.read(message("btcusdt@bookTicker", u=1, s="BTCUSDT", b="1", B="1", a="1", A="1"), received_ns=2**62)
+    assert 0 == bench.health.slot(Market.SPOT, "btcusdt@bookTicker").late_messages
+
+
+async def test_a_port_puts_what_it_takes_without_an_await():
+    """A cancellation can only fall before a batch is taken in or after it is in the channel."""
+    bench = Bench()
+    plan = ConnectionPlan("spot-1", Market.SPOT, "", "wss://spot.test", tuple(STREAMS[:4]))
+    port = bench.intake.open_port(plan, 3)
+    port.opened()
+    assert bench.health.slot(Market.SPOT, "btcusdt@trade").subscribed_at is not None
+    await port.wait_room()
+    assert [] == port.take(Batch([GOOD.encode()], 1, len(GOOD)))
+    assert [GOOD.encode()] == (await bench.receiver.receive()).messages
+    port.close("eof")
+    assert bench.health.slot(Market.SPOT, "btcusdt@trade").subscribed_at is None
+    bench.sender.close()
+    with pytest.raises(trio.EndOfChannel):
+        bench.receiver.receive_nowait()
+
+
+@given(st.binary(max_size=60), st.integers(0, len(GOOD)), st.integers(0, len(GOOD)))
+def test_no_text_whatsoever_breaks_the_intake(junk, begin, end):
+    """Every text is accepted, a notice, or quarantined."""
+    bench = Bench()
+    text = GOOD.encode()[:begin] + junk + GOOD.encode()[end:]
+    block, notices = bench.read(text)
+    assert 1 == len(notices) + len(bench.quarantine.kept) + (len(block.messages) if block else 0)
