@@ -14,6 +14,8 @@ import attrs
 
 from streamsvc.schema import STREAM_KINDS, Kind, Market
 from streamsvc.settings.values import (
+    SECRET_CHARACTERS_MAX,
+    SECRET_CHARACTERS_MIN,
     SYMBOL_CHARACTERS_MAX,
     SYMBOLS_MAX,
     parse_folder,
@@ -150,5 +152,5 @@ def optional_file(check: Callable[[Path], object], allowed: str, sentence: str) 
 
 def optional_secret(sentence: str) -> Any:
     """A secret that fits an HTTP header."""
-    allowed = "printable ASCII without spaces"
+    allowed = f"{SECRET_CHARACTERS_MIN} to {SECRET_CHARACTERS_MAX} printable ASCII characters without spaces"
     return _field(None, Setting(parse_secret, allowed, "", sentence, is_secret=True))

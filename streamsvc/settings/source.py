@@ -14,7 +14,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from streamsvc.errors import UsageError
-from streamsvc.log import logger
+from streamsvc.log import hide_secret, logger
 from streamsvc.settings.fields import setting_of
 from streamsvc.settings.files import read_dotenv, read_symbols_file
 from streamsvc.settings.values import parse_secret, read_small_file, text_of
@@ -105,7 +105,7 @@ class _Faults:
 
 
 def load_settings(environ: Mapping[str, str], working_folder: Path, *, must_record: bool = True) -> LoadedSettings:
-    """Read the settings.
+    """Read the settings, and tell the log which secrets it must hide.
 
     Args:
         environ: The environment variables.
@@ -133,6 +133,8 @@ def load_settings(environ: Mapping[str, str], working_folder: Path, *, must_reco
     if settings.binance_api_key_file:
         from_files |= _read_api_key_file(settings, sources, faults)
     settings = attrs.evolve(settings, **from_files)
+    if settings.binance_api_key:
+        hide_secret(settings.binance_api_key.reveal())
     sources |= dict.fromkeys(from_files, "file")
     _check_together(settings, sources, faults)
     if must_record and not (settings.spot_symbols or settings.futures_symbols):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SYMBOLS_MAX: Final = 5000
 SYMBOL_CHARACTERS_MAX: Final = 64
+SECRET_CHARACTERS_MIN: Final = 8
+"""The log hides a secret wherever its text stands: a shorter one would hide half of every line."""
 SECRET_CHARACTERS_MAX: Final = 4096
 FILE_BYTES_MAX: Final = 1 << 20
 _SYMBOL_PUNCTUATION = "-_."
@@ -98,8 +100,8 @@ def parse_secret(text: str) -> SecretStr:
     """A secret; the reason of a ValueError does not show it."""
     if not (text.isascii() and text.isprintable() and " " not in text):
         raise ValueError("a character that cannot be part of a key")
-    if len(text) > SECRET_CHARACTERS_MAX:
-        raise ValueError("too long")
+    if not SECRET_CHARACTERS_MIN <= len(text) <= SECRET_CHARACTERS_MAX:
+        raise ValueError("too short or too long")
     return SecretStr(text)
 
 
