@@ -35,7 +35,8 @@ def one_fault(*foreign: type[Exception], cause: str = "protocol") -> Iterator[No
     try:
         yield
     except BaseExceptionGroup as group:
-        faults, rest = group.split((ConnectionFaultError, *foreign))
+        expected: tuple[type[Exception], ...] = (ConnectionFaultError, *foreign)
+        faults, rest = group.split(expected)
         if rest is not None:
             raise rest from None
         leaves = _leaves(faults)

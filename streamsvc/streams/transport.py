@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
@@ -25,10 +25,12 @@ from streamsvc.streams.tap import READ_BYTES, FrameTap, ReadTick
 from streamsvc.streams.tls import open_tls
 
 if TYPE_CHECKING:
+    import random
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from streamsvc.batch import Batch
+    from streamsvc.settings import Settings
 
 _PROTOCOL_ERRORS = (wsproto.utilities.ProtocolError, h11.ProtocolError)
 
@@ -42,27 +44,25 @@ class Wiring:
         ssl_context: For `wss` URLs.
         tick: The pause between small reads.
         wall_ns: Wall clock, ns since 1970.
-        connect_timeout_sec: For dialling and all handshakes together.
-        close_timeout_sec: For the closing handshake.
-        message_bytes_max: The longest message; a longer one ends its connection with code 1009.
-        message_sec_max: How long one message may take to arrive.
+        rng: For the waits between attempts.
+        settings: `CONNECT_TIMEOUT_SEC` bounds dialling and all handshakes together, `CLOSE_TIMEOUT_SEC` the closing;
+            a message over `MESSAGE_MAX_MB` ends its connection with code 1009, and so does one that takes longer than
+            `STREAM_IDLE_SEC` to arrive.
     """
 
     dial: Callable[[str, int], Awaitable[trio.abc.Stream]]
     ssl_context: ssl.SSLContext
     tick: ReadTick
     wall_ns: Callable[[], int]
-    connect_timeout_sec: float
-    close_timeout_sec: float
-    message_bytes_max: int
-    message_sec_max: float
+    rng: random.Random
+    settings: Settings
 
     def make_tap(self, stream: trio.abc.Stream) -> FrameTap:
         """A tap on an open stream."""
         return FrameTap(
             stream,
-            message_bytes_max=self.message_bytes_max,
-            message_sec_max=self.message_sec_max,
+            message_bytes_max=self.settings.message_max_bytes,
+            message_sec_max=self.settings.stream_idle_sec,
             tick=self.tick,
             wall_ns=self.wall_ns,
         )
@@ -77,7 +77,7 @@ async def open_transport(url: str, wiring: Wiring) -> AsyncIterator[Transport]:
     """
     parts = urlsplit(url)
     assert parts.hostname
-    deadline = trio.current_time() + wiring.connect_timeout_sec
+    deadline = trio.current_time() + wiring.settings.connect_timeout_sec
     port = parts.port or (443 if parts.scheme == "wss" else 80)
     stream = await _dial(wiring, parts.hostname, port, deadline)
     tap: FrameTap | None = None
@@ -96,11 +96,11 @@ async def open_transport(url: str, wiring: Wiring) -> AsyncIterator[Transport]:
                 try:
                     yield transport
                 finally:
-                    with trio.move_on_after(wiring.close_timeout_sec, shield=True):
+                    with trio.move_on_after(wiring.settings.close_timeout_sec, shield=True):
                         await transport.say_goodbye()
                     nursery.cancel_scope.cancel()
     finally:
-        with trio.move_on_after(wiring.close_timeout_sec, shield=True):
+        with trio.move_on_after(wiring.settings.close_timeout_sec, shield=True):
             if tap is not None and tap.splitter.violation:
                 await _discard(stream)
             await stream.aclose()  # Closes even when the deadline cuts it.
@@ -118,7 +118,8 @@ async def _shake_hands(nursery: trio.Nursery, tap: FrameTap, host: str, resource
     with tap.opening:
         # No data message reaches trio-websocket but one that breaks the protocol or the limit: whatever it gets of that
         # is too long for it, so it holds none of it in memory and closes with 1009.
-        return await wrap_client_stream(nursery, tap, host, resource, message_queue_size=1, max_message_size=0)
+        stream: Any = tap  # It takes any stream, whatever its annotation says.
+        return await wrap_client_stream(nursery, stream, host, resource, message_queue_size=1, max_message_size=0)
     raise tap.fault or ConnectionFaultError("handshake", "the connection ended within the handshake")
 
 

@@ -33,6 +33,12 @@ class SlidingWindow:
         """Count an event that happens now."""
         self._stamps.append(now)
 
+    def reserve(self, now: float) -> float:
+        """Count an event that happens as soon as it may; returns how long it has to wait for that."""
+        wait_sec = self.wait_sec(now)
+        self.add(now + wait_sec)
+        return wait_sec
+
     def left(self, now: float) -> int:
         """How many more events may happen now."""
         return self.limit - sum(stamp + self.window_sec > now for stamp in self._stamps)

@@ -1,0 +1,187 @@
+"""One attempt of one connection: open it, read it until it ends, leave nothing open.
+
+Events: `connection_opened`; `server_shutdown` (the exchange will end the connection); `stream_resubscribed`,
+`subscribe_failed` (a repair, with the streams); `reply_unknown` (an answer to nothing that we asked).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import trio
+
+from streamsvc.errors import ConnectionFaultError
+from streamsvc.log import logger
+from streamsvc.schema import Kind
+from streamsvc.streams.faults import one_fault
+from streamsvc.streams.requests import Pace, Requests
+from streamsvc.streams.tap import PONGS_PER_SEC
+from streamsvc.streams.transport import Transport, Wiring, open_transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsvc.batch import Batch
+    from streamsvc.settings import Settings
+    from streamsvc.streams.plan import ConnectionPlan
+    from streamsvc.venues.venue import Venue
+
+
+class Port(Protocol):
+    """Where one attempt's batches go. Every method but `wait_room` is synchronous and does not fail."""
+
+    def opened(self) -> None:
+        """The handshake is done, and with it the streams of the URL are subscribed."""
+
+    async def wait_room(self) -> None:
+        """Wait until there is room for another batch."""
+
+    def take(self, batch: Batch) -> list[bytes]:
+        """Take a batch in, right after `wait_room`; returns the texts that are the exchange's talk about itself."""
+
+    def shed(self, batch: Batch) -> None:
+        """Count a batch as lost on purpose."""
+
+    def close(self, cause: str) -> None:
+        """The connection is gone, for this cause. Always called, once."""
+
+
+class Connection:
+    """One attempt.
+
+    Attributes:
+        plan: What it carries.
+        opened_at: When the handshake was done, `trio.current_time()`; None before.
+        delivered_at: When the last market data came; None before the first.
+        pings_dropped: Pings that were not answered because there were too many.
+        on_opened: Called when the handshake is done.
+    """
+
+    def __init__(self, plan: ConnectionPlan, number: int, *, venue: Venue, port: Port, wiring: Wiring) -> None:
+        """`number` is the number of the attempt, unique within the run. The caller closes the port."""
+        self.plan = plan
+        self.opened_at: float | None = None
+        self.delivered_at: float | None = None
+        self.pings_dropped = 0
+        self.on_opened: Callable[[], None] = lambda: None
+        self._venue = venue
+        self._port = port
+        self._settings = settings = wiring.settings
+        self._wiring = wiring
+        self._log = logger.bind(connection=plan.name, attempt=number)
+        self._scope = trio.CancelScope()
+        # The exchange counts what arrives: one message a second is left as a margin.
+        self._pace = Pace(max(1, venue.limits.messages_per_sec - PONGS_PER_SEC - 1))
+        self._requests = Requests(plan, venue, self._pace, self._log)
+        self._idle_sec = _idle_sec(plan, settings)
+        self._first_sec = self._idle_sec
+        if plan.on_other_route(venue) is not None:
+            self._first_sec = min(self._idle_sec, settings.first_message_sec)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its streams are subscribed and read."""
+        return self.opened_at is not None and not self._scope.cancel_called
+
+    @property
+    def delivered_sec(self) -> float:
+        """How long it has delivered market data, from its opening to the last message."""
+        if self.opened_at is None or self.delivered_at is None:
+            return 0.0
+        return self.delivered_at - self.opened_at
+
+    def resubscribe(self, name: str) -> bool:
+        """Ask for a repair of one stream; False when the connection is not up or a repair is under way."""
+        return self.is_up and self._requests.resubscribe(name)
+
+    def replace(self) -> bool:
+        """Ask the connection to end, with cause `repair`; False when it is not up."""
+        if not self.is_up:
+            return False
+        self._scope.cancel()
+        return True
+
+    async def run(self) -> NoReturn:
+        """Make the attempt, and read until the connection ends.
+
+        Raises:
+            ConnectionFaultError: always, if nothing unexpected happens: why it could not be made, or has ended.
+        """
+        begun_at = trio.current_time()
+        with self._scope:
+            async with open_transport(self._venue.url(self.plan.route, self.plan.streams), self._wiring) as transport:
+                self.opened_at = trio.current_time()
+                self._port.opened()
+                self.on_opened()
+                self._log.info(
+                    "connection_opened", streams=len(self.plan.streams), seconds=round(self.opened_at - begun_at, 3)
+                )
+                with one_fault():
+                    await self._serve(transport)
+        raise ConnectionFaultError("repair", "the connection was replaced to repair a stream")
+
+    async def _serve(self, transport: Transport) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ping, transport)
+                nursery.start_soon(self._requests.run, transport)
+                await self._read(transport)
+        finally:
+            self.pings_dropped = transport.pings_dropped
+
+    async def _read(self, transport: Transport) -> NoReturn:
+        batch: Batch | None = None
+        try:
+            while True:
+                batch = await self._receive(transport)
+                await self._wait_room()
+                taken, batch = batch, None
+                notices = self._port.take(taken)
+                if len(notices) < len(taken.messages):
+                    self.delivered_at = trio.current_time()
+                for text in notices:
+                    self._requests.hear(text)
+        finally:
+            for left in (batch, transport.receive_nowait()):
+                if left is not None:
+                    self._port.shed(left)
+
+    async def _receive(self, transport: Transport) -> Batch:
+        batch = transport.receive_nowait()
+        if batch is not None:
+            return batch
+        assert self.opened_at is not None
+        deadline = self.opened_at + self._first_sec if self.delivered_at is None else self.delivered_at + self._idle_sec
+        with trio.move_on_at(deadline) as scope:
+            batch = await transport.receive()
+        if scope.cancelled_caught or batch is None:
+            raise ConnectionFaultError("idle", "no message within the time that its streams must need")
+        return batch
+
+    async def _wait_room(self) -> None:
+        with trio.move_on_after(self._settings.backpressure_sec) as scope:
+            await self._port.wait_room()
+        if scope.cancelled_caught:
+            raise ConnectionFaultError("shed", f"no room for {self._settings.backpressure_sec:g} s: the disk is slow")
+
+    async def _ping(self, transport: Transport) -> None:
+        """Find a connection that is only half there: no pong, and not a byte since the ping."""
+        interval_sec, timeout_sec = self._settings.ping_interval_sec, self._settings.ping_timeout_sec
+        if not interval_sec or not timeout_sec:
+            return
+        while True:
+            await trio.sleep(interval_sec)
+            await self._pace.wait()
+            sent_at = trio.current_time()
+            with trio.move_on_after(timeout_sec) as scope:
+                await transport.ping()
+            # While we do not read, because the disk is slow, the pong may lie behind data: that is no sign of death.
+            if scope.cancelled_caught and transport.reading_since <= sent_at:
+                raise ConnectionFaultError("ping", f"no answer to a ping within {timeout_sec:g} s, and no other byte")
+
+
+def _idle_sec(plan: ConnectionPlan, settings: Settings) -> float:
+    """How long the connection may be without market data; liquidations alone may be silent for ever."""
+    must_flow = any(stream.kind is not Kind.FORCE_ORDER for stream in plan.streams)
+    return settings.stream_idle_sec if must_flow else math.inf
