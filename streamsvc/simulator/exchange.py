@@ -131,15 +131,13 @@ class Exchange:
         """Wait until each of these streams is heard by somebody."""
         hub = self.venues[market].hub
         for name in streams:
-            while not hub.channel_named(name).forms:
-                await trio.sleep(0.01)
+            await hub.wait_heard(name)
 
     async def wait_done(self, market: Market) -> None:
         """Wait until a recording has come to its end and every queue is empty."""
         venue = self.venues[market]
         await venue.done.wait()
-        while any(session.queued_bytes for session in venue.hub.sessions.values()):
-            await trio.sleep(0.01)
+        await venue.hub.wait_empty()
 
     def begin(self, market: Market) -> None:
         """Let a market move that waits to be told."""

@@ -108,8 +108,7 @@ class Feed:
             if window.due_us == NEVER_US:
                 window.first_id = update_id
                 window.due_us = _next_multiple(time_us, window.speed_us) if window.speed_us else time_us
-                if window.due_us < self.next_due_us:
-                    self.next_due_us = window.due_us
+                self.next_due_us = min(self.next_due_us, window.due_us)
         name = self._names["bookTicker"]
         if is_touch and name in self._watched:
             self.out.append(events.Event(name, update_id, update_id, self._book_ticker(time_us)))
@@ -156,11 +155,9 @@ class Feed:
     def _plan(self) -> None:
         due_us = min(self._candle.open_us + MINUTE_US, self._kline_due_us)
         for window in self._windows:
-            if window.due_us < due_us:
-                due_us = window.due_us
+            due_us = min(due_us, window.due_us)
         for mark_price_us in self._mark_price_due_us.values():
-            if mark_price_us < due_us:
-                due_us = mark_price_us
+            due_us = min(due_us, mark_price_us)
         self.next_due_us = due_us
 
     def _tell_depth(self, window: _Window, now_us: int) -> None:

@@ -107,6 +107,7 @@ class Hub:
         self.reply_faults: deque[ReplyFault] = deque()
         self._changed: dict[Session, None] = {}
         self._drained = trio.lowlevel.ParkingLot()
+        self._subscribed_again = trio.lowlevel.ParkingLot()
 
     def channel(self, stream: Stream) -> Channel | None:
         """The channel of a stream, made when first asked for; None if the source does not have it."""
@@ -142,6 +143,7 @@ class Hub:
         if channel is not None:
             channel.forms.setdefault(form, {})[session] = None
             self.subscribed.set()
+            self._subscribed_again.unpark_all()
         return channel
 
     def unsubscribe(self, session: Session, form: Form, channel: Channel) -> None:
@@ -197,6 +199,19 @@ class Hub:
         while any(session.queued_bytes > UNPACED_QUEUE_BYTES for session in self.sessions.values()):
             await self._drained.park()
 
+    async def wait_empty(self) -> None:
+        """Wait until no connection has anything unsent."""
+        await trio.lowlevel.checkpoint()
+        while any(session.queued_bytes for session in self.sessions.values()):
+            await self._drained.park()
+
+    async def wait_heard(self, name: str) -> None:
+        """Wait until somebody hears a stream."""
+        await trio.lowlevel.checkpoint()
+        channel = self.channel_named(name)
+        while not channel.forms:
+            await self._subscribed_again.park()
+
     def _deliver(self, channel: Channel, event: Event) -> None:
         raw: dict[int, bytes] = {}
         for form, sessions in channel.forms.items():
@@ -213,14 +228,14 @@ class Hub:
     def _deliver_faulty(self, channel: Channel, event: Event, fault: StreamFault) -> None:
         withhold = self.ledger.add_withheld
         if fault.is_muted:
-            withhold(channel.record, "mute", event.first_id, event.last_id, 1)
+            withhold(channel.record, "mute", event.first_id, event.last_id)
         elif fault.drop:
             fault.drop -= 1
-            withhold(channel.record, "drop", event.first_id, event.last_id, 1)
+            withhold(channel.record, "drop", event.first_id, event.last_id)
         elif fault.corrupt:
             fault.corrupt -= 1
             self._deliver_altered(channel, event, fault.corruption)
-            withhold(channel.record, "corrupt", event.first_id, event.last_id, 1)
+            withhold(channel.record, "corrupt", event.first_id, event.last_id)
         elif fault.fragment:
             fault.fragment -= 1
             self._deliver_fragmented(channel, event)

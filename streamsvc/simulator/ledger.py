@@ -53,11 +53,11 @@ class IdRanges:
         left = IdRanges()
         for first, last in self:
             at = first
-            index = bisect_right(others._lasts, first - 1)  # noqa: SLF001 - the same class
-            while index < len(others._firsts) and others._firsts[index] <= last:  # noqa: SLF001
-                if at < others._firsts[index]:  # noqa: SLF001
-                    left.add(at, others._firsts[index] - 1)  # noqa: SLF001
-                at = others._lasts[index] + 1  # noqa: SLF001
+            index = bisect_right(others._lasts, first - 1)
+            while index < len(others._firsts) and others._firsts[index] <= last:
+                if at < others._firsts[index]:
+                    left.add(at, others._firsts[index] - 1)
+                at = others._lasts[index] + 1
                 index += 1
             if at <= last:
                 left.add(at, last)
@@ -152,7 +152,14 @@ class Ledger:
     _last_lines: dict[tuple[Market, str, int], Withheld] = attrs.Factory(dict)
 
     def add_withheld(  # noqa: PLR0913 - one line of the account
-        self, record: StreamRecord, cause: Cause, first_id: int, last_id: int, count: int, connection: int = 0
+        self,
+        record: StreamRecord,
+        cause: Cause,
+        first_id: int,
+        last_id: int,
+        *,
+        count: int = 1,
+        connection: int = 0,
     ) -> None:
         """Write down what was kept back; a run of the same kind stays one line."""
         line = self._last_lines.get((record.market, record.stream, connection))

@@ -51,7 +51,7 @@ class SymbolMarket:
         next_order_us: When the next order comes in.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a market is made of
         self,
         market: Market,
         instrument: Instrument,

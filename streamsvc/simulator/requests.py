@@ -48,7 +48,7 @@ def parse_endpoint(market: Market, path: str, query: dict[str, str], target: str
     if market is Market.FUTURES:
         for prefix in ("public", "market"):
             if path.startswith(f"/{prefix}/"):
-                route, path = prefix, path.removeprefix(f"/{prefix}")  # type: ignore[assignment]
+                route, path = prefix, path.removeprefix(f"/{prefix}")
     unit_us = MILLISECOND
     if market is Market.SPOT and query.get("timeUnit", "").upper() == "MICROSECOND":
         unit_us = MICROSECOND

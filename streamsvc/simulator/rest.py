@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-
 from streamsvc.schema import Market
 from streamsvc.simulator.http import Answer, Request, json_answer
 from streamsvc.simulator.instruments import decimal_text
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 PREFIX = {Market.SPOT: "/api/v3/", Market.FUTURES: "/fapi/v1/"}
 AGG_TRADES_AGE_US = 48 * 60 * MINUTE_US
+QUOTE_DECIMALS = 8
 DAY_US = 24 * 60 * MINUTE_US
 _DEPTH_WEIGHTS = {
     Market.SPOT: ((100, 5), (500, 25), (1000, 50), (5000, 250)),
@@ -96,9 +96,9 @@ class RestApi:
         headers = (("X-MBX-USED-WEIGHT-1M", str(verdict.used_weight)),)
         if verdict.status != 200:
             return self._refusal(verdict, headers)
+        if request.method != "GET":
+            return json_answer({"code": -1101, "msg": f"Method {request.method} is not allowed here."}, 405, headers)
         try:
-            if request.method != "GET":
-                raise RestError(-1101, f"Method {request.method} is not allowed here.", 405)
             answer = self._endpoints[name](request)
         except RestError as error:
             return json_answer({"code": error.code, "msg": str(error)}, error.status, headers)
@@ -319,4 +319,8 @@ def _product(price: str, quantity: str) -> str:
     price_whole, _, price_part = price.partition(".")
     quantity_whole, _, quantity_part = quantity.partition(".")
     units = int(price_whole + price_part) * int(quantity_whole + quantity_part)
-    return decimal_text(units, len(price_part) + len(quantity_part))
+    text = decimal_text(units, len(price_part) + len(quantity_part))
+    # As many decimals as quotes have, unless there is something in the others.
+    while len(text.partition(".")[2]) > QUOTE_DECIMALS and text.endswith("0"):
+        text = text[:-1]
+    return text

@@ -10,13 +10,13 @@ import attrs
 import trio
 import trustme
 
-from streamsvc.schema import Market
 from streamsvc.simulator.control import serve_control
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from streamsvc.schema import Market
     from streamsvc.simulator.exchange import Exchange
 
 BACKLOG = 256

@@ -23,6 +23,7 @@ from streamsvc.simulator.frames import (
     frame,
 )
 from streamsvc.simulator.hub import Channel, Form, Hub
+from streamsvc.simulator.outbox import Outbox
 from streamsvc.simulator.transport import CLOSE_TIMEOUT_SEC, PeerGoneError, Transport
 from streamsvc.simulator.wire import combined
 
@@ -49,18 +50,6 @@ class SessionInfo:
     is_frozen: bool
 
 
-class _Account:
-    """Messages of one stream in a row that lie in the queue."""
-
-    __slots__ = ("count", "first_id", "last_id", "record")
-
-    def __init__(self, record: StreamRecord, first_id: int, last_id: int) -> None:
-        self.record = record
-        self.first_id = first_id
-        self.last_id = last_id
-        self.count = 1
-
-
 class Session:
     """A connection after its upgrade.
 
@@ -85,7 +74,6 @@ class Session:
     ) -> None:
         self.connection = connection
         self.endpoint = endpoint
-        self.queued_bytes = 0
         self.is_frozen = False
         self.ended = trio.Event()
         self._hub = hub
@@ -93,10 +81,7 @@ class Session:
         self._peer = peer
         self._now_us = now_us
         self._subscriptions: dict[str, tuple[Form, Channel | None]] = {}
-        self._frames: list[bytes] = []
-        self._accounts: list[_Account] = []
-        self._open_accounts: dict[StreamRecord, _Account] = {}
-        self._under_way: list[_Account] = []
+        self._outbox = Outbox()
         self._wakeup = trio.Event()
         self._pings: dict[bytes, float] = {}
         self._received_at: deque[float] = deque(maxlen=hub.options.messages_per_sec_max)
@@ -133,6 +118,11 @@ class Session:
             self.ended.set()
         await self._end()
 
+    @property
+    def queued_bytes(self) -> int:
+        """Not sent yet."""
+        return self._outbox.queued_bytes
+
     def info(self) -> SessionInfo:
         """A look at the connection."""
         return SessionInfo(
@@ -153,23 +143,14 @@ class Session:
         """Queue a message of a stream."""
         if self.is_frozen or self._is_closing:
             cause: Cause = "freeze" if self.is_frozen else "cut"
-            self._hub.ledger.add_withheld(record, cause, first_id, last_id, 1, self.connection)
+            self._hub.ledger.add_withheld(record, cause, first_id, last_id, connection=self.connection)
             return
-        self._frames.append(framed)
-        self.queued_bytes += len(framed)
-        account = self._open_accounts.get(record)
-        if account is not None and (first_id == account.last_id + 1 or not record.is_chained):
-            account.last_id = last_id
-            account.count += 1
-        else:
-            self._open_accounts[record] = account = _Account(record, first_id, last_id)
-            self._accounts.append(account)
+        self._outbox.add(framed).note(record, first_id, last_id)
 
     def put_frame(self, framed: bytes) -> None:
         """Queue bytes that belong to no stream, and send them soon."""
         if not self._is_closing:
-            self._frames.append(framed)
-            self.queued_bytes += len(framed)
+            self._outbox.add(framed)
             self._wakeup.set()
 
     def wake(self) -> None:
@@ -214,24 +195,17 @@ class Session:
 
     async def _send(self) -> None:
         while True:
-            while self.is_frozen or not self._frames:
+            while self.is_frozen or (batch := self._outbox.take()) is None:
                 if self._is_last:
                     self._scope.cancel()
                 await self._wakeup.wait()
                 self._wakeup = trio.Event()
-            frames, self._frames = self._frames, []
-            self._under_way, self._accounts = self._accounts, []
-            self._open_accounts.clear()
-            size_bytes = self.queued_bytes
             try:
-                await self._transport.send(frames)
+                await self._transport.send(batch.frames)
             except PeerGoneError:
                 self._scope.cancel()
                 await trio.sleep_forever()
-            self.queued_bytes -= size_bytes
-            for account in self._under_way:
-                account.record.add_sent(account.first_id, account.last_id, account.count)
-            self._under_way = []
+            self._outbox.sent(batch)
             self._hub.note_drained()
 
     async def _keep_alive(self) -> None:
@@ -367,11 +341,15 @@ class Session:
 
     def _write_off(self) -> None:
         """What lies in the queue will not be sent any more."""
-        for account in self._under_way + self._accounts:
+        for account in self._outbox.write_off():
             self._hub.ledger.add_withheld(
-                account.record, "cut", account.first_id, account.last_id, account.count, self.connection
+                account.record,
+                "cut",
+                account.first_id,
+                account.last_id,
+                count=account.count,
+                connection=self.connection,
             )
-        self.queued_bytes = 0
 
     async def _end(self) -> None:
         if self._cut_mode == "rst":

@@ -17,10 +17,25 @@ StreamKind = Literal["trade", "aggTrade", "depth", "partial", "bookTicker", "kli
 PUBLIC_KINDS = frozenset({"depth", "partial", "bookTicker"})
 DEPTH_SPEEDS_MS = {Market.SPOT: (1000, 100), Market.FUTURES: (250, 0, 100, 500)}
 """The first of each is what a name without a speed means."""
-MARK_PRICE_SPEEDS_MS = (3000, 1000)
 PARTIAL_LEVELS = (5, 10, 20)
 ALL_SYMBOLS = "!"
 
+_SPOT_NAMES: dict[str, tuple[StreamKind, int]] = {
+    "trade": ("trade", 0),
+    "aggTrade": ("aggTrade", 0),
+    "bookTicker": ("bookTicker", 0),
+    "kline_1m": ("kline", 0),
+}
+_FUTURES_NAMES: dict[str, tuple[StreamKind, int]] = {
+    **_SPOT_NAMES,
+    "forceOrder": ("forceOrder", 0),
+    "markPrice": ("markPrice", 3000),
+    "markPrice@1s": ("markPrice", 1000),
+}
+_PLAIN_NAMES: dict[Market, dict[str, tuple[StreamKind | None, int]]] = {
+    Market.SPOT: {**_SPOT_NAMES},
+    Market.FUTURES: {**_FUTURES_NAMES},
+}
 _DEPTH = re.compile(r"depth(?P<levels>\d*)(@(?P<speed>\d+)ms)?")
 
 
@@ -65,23 +80,15 @@ class Stream:
 
 def parse_stream(market: Market, name: str) -> Stream | None:
     """The stream of a name as a client writes it; None for one that nobody serves (it is accepted and stays silent)."""
+    symbol, _, what = name.partition("@")
     if name == "!forceOrder@arr" and market is Market.FUTURES:
         return Stream(market, "forceOrder", ALL_SYMBOLS)
-    symbol, _, what = name.partition("@")
     if not symbol or symbol.lower() != symbol:
         return None
-    if what in ("trade", "aggTrade", "bookTicker"):
-        return Stream(market, what, symbol)  # type: ignore[arg-type]  # the literal is one of the three
-    if what == "kline_1m":
-        return Stream(market, "kline", symbol)
     if what.startswith("depth"):
         return _parse_depth(market, symbol, what)
-    if market is Market.FUTURES:
-        if what == "forceOrder":
-            return Stream(market, "forceOrder", symbol)
-        if what in ("markPrice", "markPrice@1s"):
-            return Stream(market, "markPrice", symbol, MARK_PRICE_SPEEDS_MS[what.endswith("@1s")])
-    return None
+    kind, speed_ms = _PLAIN_NAMES[market].get(what, (None, 0))
+    return Stream(market, kind, symbol, speed_ms) if kind is not None else None
 
 
 def _parse_depth(market: Market, symbol: str, what: str) -> Stream | None:

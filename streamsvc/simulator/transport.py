@@ -1,11 +1,12 @@
 """Bytes to and from one client, plain or over TLS.
 
-Over TLS every frame becomes a record of its own, as exchanges send them, while many records go out with one system call:
-`trio.SSLStream` can do the first only at the price of a system call a frame.
+Over TLS every frame becomes a record of its own, as exchanges send them, while many records go out with one system
+call: `trio.SSLStream` can do the first only at the price of a system call a frame.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -154,10 +155,9 @@ class TlsTransport:
             await trio.aclose_forcefully(self._stream)
 
     def _say_goodbye(self) -> None:
-        try:
+        # The client has not said close_notify yet, and need not.
+        with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
-        except ssl.SSLError:
-            pass  # The client has not said close_notify yet, and need not.
 
     async def _flush(self) -> None:
         async with self._sending:
