@@ -64,7 +64,9 @@ class LineWriter:
         self._is_closing = False
         self._is_gone = False
         self._changed = threading.Condition()
+        self._lost_lines = 0
         self.dropped_lines = 0
+        """Lines dropped since the last event that told so."""
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -72,7 +74,7 @@ class LineWriter:
         """Queue one line; drop it when there is no room."""
         with self._changed:
             if self._is_gone or self._is_closing or self._waiting_bytes + len(line) > self._bytes_max:
-                self.dropped_lines += 1
+                self._drop(1)
                 return
             self._tell_dropped()
             self._append(line)
@@ -81,7 +83,7 @@ class LineWriter:
         """Nothing to do: the thread writes what is queued as soon as it can."""
 
     def close(self) -> int:
-        """Write what is queued, waiting a little for a reader that is slow; returns how many lines were lost."""
+        """Write what is queued, waiting a little for a reader that is slow; returns how many lines were ever lost."""
         with self._changed:
             if not self._is_gone:
                 self._tell_dropped()
@@ -89,7 +91,11 @@ class LineWriter:
             self._changed.notify()
         self._thread.join(_CLOSE_SEC)
         with self._changed:
-            return self.dropped_lines + self._unwritten_lines
+            return self._lost_lines + self._unwritten_lines
+
+    def _drop(self, count: int) -> None:
+        self.dropped_lines += count
+        self._lost_lines += count
 
     def _append(self, line: bytes) -> None:
         self._lines.append(line)
@@ -117,9 +123,9 @@ class LineWriter:
                 self._waiting_bytes -= sum(map(len, lines))
                 self._unwritten_lines -= len(lines)
                 if not is_written:
-                    self.dropped_lines += len(lines)
+                    self._drop(len(lines))
                 if self._is_gone:
-                    self.dropped_lines += len(self._lines)
+                    self._drop(len(self._lines))
                     self._lines.clear()
                     self._waiting_bytes = self._unwritten_lines = 0
                     return
@@ -172,7 +178,7 @@ def configure(
 
     Returns:
         A function that writes what is still queued and gives the standard library's logging back; call it last. It
-        takes at most two seconds, and returns how many lines were lost.
+        takes at most two seconds, and returns how many lines were lost since the start.
     """
     writer = LineWriter(output if output is not None else io.FileIO(sys.stdout.fileno(), "w", closefd=False))
     structlog.configure(
