@@ -135,10 +135,10 @@ def read_segment(data: bytes | mmap.mmap, name: SegmentName) -> Iterator[Block |
     seed = frame_seed(header_name or name)
     offset = HEADER_BYTES
     while offset < size_bytes:
-        end = _frame_end(data, offset, seed)
-        if end is not None:
-            yield _decode_frame(data[offset:end])
-            offset = end
+        frame = _frame_at(data, offset, seed)
+        if frame is not None:
+            yield _decode_frame(frame)
+            offset += len(frame)
             continue
         following = _next_frame(data, offset + 1, seed)
         if following is None:
@@ -148,22 +148,23 @@ def read_segment(data: bytes | mmap.mmap, name: SegmentName) -> Iterator[Block |
         offset = following
 
 
-def _frame_end(data: bytes | mmap.mmap, offset: int, seed: int) -> int | None:
-    """Where the frame at `offset` ends, None if there is no whole frame whose checksum holds."""
+def _frame_at(data: bytes | mmap.mmap, offset: int, seed: int) -> bytes | None:
+    """The frame at `offset`, None if there is no whole frame whose checksum holds."""
     prefix = data[offset : offset + FRAME_BYTES_MIN]
     if len(prefix) < FRAME_BYTES_MIN or prefix[:4] != FRAME_MAGIC:
         return None
     crc, length = struct.unpack_from("<II", prefix, 4)
     end = offset + _MARK.size + 4 + int(length)
-    if end > len(data) or zlib.crc32(data[offset + _MARK.size : end], seed) != crc:
+    if end > len(data):
         return None
-    return end
+    frame = data[offset:end]
+    return frame if zlib.crc32(memoryview(frame)[_MARK.size :], seed) == crc else None
 
 
 def _next_frame(data: bytes | mmap.mmap, offset: int, seed: int) -> int | None:
     """The next place with a whole frame, None if there is none."""
     while (offset := data.find(FRAME_MAGIC, offset)) >= 0:
-        if _frame_end(data, offset, seed) is not None:
+        if _frame_at(data, offset, seed) is not None:
             return offset
         offset += 1
     return None

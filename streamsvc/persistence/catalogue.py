@@ -1,0 +1,292 @@
+"""The catalogue: one SQLite file that says which files make up the data set and how far every stream has come.
+
+Only the publisher writes it, one transaction a segment; `verify` reads. A connection lives for one call and in the
+thread of that call. What the gap ledger and REST bans will hold has its tables from the first day.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import attrs
+
+from streamsvc.errors import DamagedError, DiskFullError, NewerVersionError, UsageError
+from streamsvc.persistence.manifest import SealedFile
+from streamsvc.schema import MARKETS_BY_LABEL, Kind, Market
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from streamsvc.persistence.manifest import Manifest
+
+SCHEMA_VERSION = 1
+_BUSY_SEC = 30.0
+
+_SCHEMA = """
+create table runs (run integer primary key, token integer not null, started_ns integer not null) strict;
+create table segments (
+    segment text primary key, committed_ns integer not null, messages integer not null,
+    inexact_decimals integer not null, first_received_ns integer, last_received_ns integer
+) strict, without rowid;
+create table files (
+    path text primary key, segment text not null, kind text not null, market text not null, date text not null,
+    rows integer not null, size_bytes integer not null, sha256 text not null,
+    first_exchange_ns integer not null, last_exchange_ns integer not null
+) strict, without rowid;
+create table streams (
+    market text not null, symbol text not null, kind text not null, epoch integer not null,
+    last_id integer, last_exchange_ns integer not null, last_received_ns integer not null, messages integer not null,
+    primary key (market, symbol, kind, epoch)
+) strict, without rowid;
+create table quarantined (
+    segment text not null, reason text not null, messages integer not null, primary key (segment, reason)
+) strict, without rowid;
+create table quarantined_ids (
+    segment text not null, market text not null, symbol text not null, kind text not null, epoch integer not null,
+    first_id integer not null, last_id integer not null, reason text not null
+) strict;
+create table damage (
+    segment text not null, reason text not null, size_bytes integer not null, primary key (segment, reason)
+) strict, without rowid;
+create table gaps (
+    gap integer primary key, market text not null, symbol text not null, kind text not null, epoch integer not null,
+    first_id integer not null, last_id integer not null, first_time_ns integer, last_time_ns integer,
+    cause text not null, connection integer, status text not null, reason text,
+    opened_ns integer not null, closed_ns integer
+) strict;
+create table bans (
+    host text primary key, until_ns integer not null, status integer not null, reason text, opened_ns integer not null
+) strict, without rowid;
+"""
+
+
+@attrs.frozen
+class LastId:
+    """How far a stream has come: its key, and the greatest id in the data set (None for kinds without ids)."""
+
+    market: Market
+    symbol: str
+    kind: Kind
+    epoch: int
+    last_id: int | None
+
+
+class Catalogue:
+    """The catalogue of a data folder. Every method blocks.
+
+    Args:
+        path: The SQLite file.
+        is_read_only: Whether it is only read: it is then not made where there is none.
+
+    Every method raises:
+        DiskFullError: there is no room; nothing was changed.
+        DamagedError: the file is no SQLite database, or a damaged one.
+    """
+
+    def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
+        self._path = path
+        self._mode = "ro" if is_read_only else "rwc"
+
+    def prepare(self) -> None:
+        """Make the catalogue, or see that this version can use what is there.
+
+        Raises:
+            NewerVersionError: a newer version wrote it.
+            UsageError: it cannot be opened or written.
+        """
+        try:
+            with self._connection() as connection:
+                connection.execute("begin immediate")
+                version = self._version(connection)
+                if version == 0:
+                    for statement in _SCHEMA.split(";"):
+                        connection.execute(statement)
+                    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+                connection.execute("commit")
+        except sqlite3.OperationalError as fault:
+            raise UsageError(f"{self._path} cannot be used: {fault}") from fault
+
+    def check(self) -> None:
+        """See that this version can read the catalogue; raises `NewerVersionError` otherwise."""
+        with self._connection() as connection:
+            self._version(connection)
+
+    def begin_run(self, at_least: int, token: int, started_ns: int) -> int:
+        """Note a new run; returns its number, greater than all before and not below `at_least`."""
+        with self._transaction() as connection:
+            (last,) = connection.execute("select coalesce(max(run), 0) from runs").fetchone()
+            run = max(int(last) + 1, at_least)
+            connection.execute("insert into runs values (?, ?, ?)", (run, token, started_ns))
+        return run
+
+    def commit(self, manifest: Manifest, committed_ns: int) -> None:
+        """Note everything that a segment became, all or nothing. The segment was not committed before."""
+        segment = manifest.segment
+        with self._transaction() as connection:
+            connection.execute(
+                "insert into segments values (?, ?, ?, ?, ?, ?)",
+                (
+                    segment,
+                    committed_ns,
+                    manifest.messages,
+                    manifest.inexact_decimals,
+                    manifest.first_received_ns,
+                    manifest.last_received_ns,
+                ),
+            )
+            connection.executemany(
+                "insert or replace into files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_file_row(segment, file) for file in manifest.files],
+            )
+            connection.executemany(
+                "insert into streams values (?, ?, ?, ?, ?, ?, ?, ?) on conflict do update set "
+                "last_id = max(coalesce(last_id, excluded.last_id), coalesce(excluded.last_id, last_id)), "
+                "last_exchange_ns = max(last_exchange_ns, excluded.last_exchange_ns), "
+                "last_received_ns = max(last_received_ns, excluded.last_received_ns), "
+                "messages = messages + excluded.messages",
+                [
+                    (
+                        stream.market.label,
+                        stream.symbol,
+                        stream.kind.label,
+                        stream.epoch,
+                        stream.last_id,
+                        stream.last_exchange_ns,
+                        stream.last_received_ns,
+                        stream.messages,
+                    )
+                    for stream in manifest.streams
+                ],
+            )
+            connection.executemany(
+                "insert into quarantined values (?, ?, ?)",
+                [(segment, reason, count) for reason, count in manifest.quarantined.items()],
+            )
+            connection.executemany(
+                "insert into quarantined_ids values (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        segment,
+                        item.market.label,
+                        item.symbol,
+                        item.kind.label,
+                        item.epoch,
+                        item.first_id,
+                        item.last_id,
+                        item.reason,
+                    )
+                    for item in manifest.quarantined_ids
+                ],
+            )
+            connection.executemany(
+                "insert into damage values (?, ?, ?)",
+                [(segment, reason, size) for reason, size in manifest.damage.items()],
+            )
+
+    def is_committed(self, segment: str) -> bool:
+        """Whether everything of a segment is in the data set."""
+        with self._connection() as connection:
+            return connection.execute("select 1 from segments where segment = ?", (segment,)).fetchone() is not None
+
+    def has_file(self, path: str) -> bool:
+        """Whether a file, named below `parquet/`, belongs to the data set."""
+        with self._connection() as connection:
+            return connection.execute("select 1 from files where path = ?", (path,)).fetchone() is not None
+
+    def files(self) -> Iterator[SealedFile]:
+        """All files of the data set, by path."""
+        with self._connection() as connection:
+            query = (
+                "select path, kind, market, date, rows, size_bytes, sha256, first_exchange_ns, last_exchange_ns "
+                "from files order by path"
+            )
+            for path, kind, market, *rest in connection.execute(query):
+                yield SealedFile(path, Kind.from_label(kind), MARKETS_BY_LABEL[market], *rest)
+
+    def last_ids(self) -> list[LastId]:
+        """How far every stream has come."""
+        with self._connection() as connection:
+            query = "select market, symbol, kind, epoch, last_id from streams"
+            return [
+                LastId(MARKETS_BY_LABEL[market], symbol, Kind.from_label(kind), epoch, last_id)
+                for market, symbol, kind, epoch, last_id in connection.execute(query)
+            ]
+
+    def quarantined(self) -> dict[str, int]:
+        """Messages that sealers could not record, by reason."""
+        with self._connection() as connection:
+            return dict(connection.execute("select reason, sum(messages) from quarantined group by reason"))
+
+    def damage(self) -> dict[str, int]:
+        """Bytes of journal that held no whole frame, by reason."""
+        with self._connection() as connection:
+            return dict(connection.execute("select reason, sum(size_bytes) from damage group by reason"))
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version = int(connection.execute("pragma user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
+            raise NewerVersionError(
+                f"{self._path} was written by a newer version of streamsvc (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}). Run the newer version on this folder."
+            )
+        return version
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            connection.execute("begin immediate")
+            try:
+                yield connection
+                connection.execute("commit")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                raise
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        address = f"file:{quote(str(self._path))}?mode={self._mode}"
+        try:
+            with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SEC, isolation_level=None)) as connection:
+                if self._mode == "rwc":
+                    connection.execute("pragma journal_mode = wal")
+                    connection.execute("pragma synchronous = full")
+                yield connection
+        except sqlite3.DatabaseError as fault:
+            mapped = self._mapped(fault)
+            if mapped is None:
+                raise
+            raise mapped from fault
+
+    def _mapped(self, fault: sqlite3.DatabaseError) -> DiskFullError | DamagedError | None:
+        code = getattr(fault, "sqlite_errorcode", None)
+        if code in _NO_ROOM:
+            return DiskFullError(f"{self._path}: {fault}")
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return DamagedError(
+                f"{self._path} is damaged ({fault}). Move it and its -wal and -shm files away and start again: "
+                "the files of the data set are then taken into a new catalogue."
+            )
+        return None
+
+
+_NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+def _file_row(segment: str, file: SealedFile) -> tuple[Any, ...]:
+    return (
+        file.path,
+        segment,
+        file.kind.label,
+        file.market.label,
+        file.date,
+        file.rows,
+        file.size_bytes,
+        file.sha256,
+        file.first_exchange_ns,
+        file.last_exchange_ns,
+    )

@@ -1,0 +1,163 @@
+"""The persistence nursery: the writer, the sealers' loop, the publisher and the quarantine, behind one function."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from streamsvc.log import logger
+from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.files import Files
+from streamsvc.persistence.layout import DataFolder
+from streamsvc.persistence.lock import locked
+from streamsvc.persistence.publish import Publisher
+from streamsvc.persistence.quarantine import Quarantine, QuarantineFolder
+from streamsvc.persistence.recovery import recover
+from streamsvc.persistence.sealing import Backlog, Seal, Sealing
+from streamsvc.persistence.writer import Writer, WriterState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from streamsvc.batch import BlockReceiver
+    from streamsvc.schema import Market
+    from streamsvc.settings import Settings
+
+_LEAVE_SEC = 5.0
+
+
+@attrs.frozen(kw_only=True)
+class Tools:
+    """What the persistence nursery is given from outside.
+
+    Attributes:
+        run_blocking: Runs a blocking function and its arguments: in a thread, or in line under a mock clock.
+        seal: Makes Parquet files of a segment: in a worker process (`workers.Sealers.seal`), or in line.
+        wall_ns: The wall clock, ns since 1970.
+        rows_by_symbol: Rows accepted since the start, by market and symbol.
+        reconnects: How often connections had to be made again since the start, for the log.
+        files: The disk.
+        token: 32 random bits that no other run has.
+    """
+
+    run_blocking: Callable[..., Awaitable[Any]]
+    seal: Seal
+    wall_ns: Callable[[], int]
+    rows_by_symbol: Callable[[], Mapping[tuple[Market, str], int]]
+    reconnects: Callable[[], int] = lambda: 0
+    files: Files = attrs.field(factory=Files)
+    token: int = attrs.field(factory=lambda: secrets.randbits(32))
+
+
+class Persistence:
+    """The running nursery as others see it.
+
+    Attributes:
+        state: How the writer is doing.
+        backlog: The segments that are not in the data set yet, with their number and size.
+    """
+
+    def __init__(self, writer: Writer, backlog: Backlog, drain_sec: float) -> None:
+        self.state: WriterState = writer.state
+        self.backlog = backlog
+        self._writer = writer
+        self._drain_sec = drain_sec
+        self.drain_scope = trio.CancelScope()
+
+    def drain(self) -> None:
+        """The end is near: from now on, writing and sealing have `DRAIN_SEC`. Calling it again changes nothing."""
+        deadline = trio.current_time() + self._drain_sec
+        self._writer.give_up_at(deadline)
+        self.drain_scope.deadline = min(self.drain_scope.deadline, deadline)
+
+
+async def run_persistence(
+    settings: Settings,
+    receiver: BlockReceiver,
+    quarantine: Quarantine,
+    tools: Tools,
+    *,
+    task_status: trio.TaskStatus[Persistence] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Record blocks until every sender of the channel is closed, then seal what fits into `DRAIN_SEC`.
+
+    Recording begins at once; segments of earlier runs are sealed beside it. A cancellation is a stop as well: what the
+    channel holds is still written, so whoever cancels also closes the senders. Takes the folder's lock, and closes the
+    receiver.
+
+    Args:
+        settings: The settings.
+        receiver: The channel's end; it is closed here.
+        quarantine: What the loop could not read; it is written here, and ended.
+        tools: What comes from outside.
+        task_status: Told when blocks can be taken.
+
+    Raises:
+        UsageError: the folder is in use, cannot be written, or belongs to a newer version.
+        DamagedError: the catalogue is damaged.
+        DiskFullError: there was no room, at the start for the catalogue, or at the end for what was held.
+        OSError: the disk failed.
+    """
+    folder = DataFolder(settings.data_dir)
+    publisher = Publisher(
+        folder=folder,
+        files=tools.files,
+        catalogue=Catalogue(folder.catalogue),
+        quarantine=QuarantineFolder(folder.quarantine, settings.quarantine_max_bytes),
+        wall_ns=tools.wall_ns,
+    )
+    with receiver, locked(folder):
+        recovered = await tools.run_blocking(recover, publisher, tools.token)
+        backlog = Backlog()
+        for segment in recovered.segments:
+            backlog.add(segment)
+        writer = Writer(
+            settings, folder, tools.files, recovered.run, receiver, backlog, tools.run_blocking, tools.rows_by_symbol
+        )
+        persistence = Persistence(writer, backlog, settings.drain_sec)
+        sealing = Sealing(
+            backlog=backlog,
+            publisher=publisher,
+            seal=tools.seal,
+            run_blocking=tools.run_blocking,
+            reconnects=tools.reconnects,
+            attempts=settings.seal_attempts,
+            disk_retry_sec=settings.disk_retry_sec,
+        )
+        task_status.started(persistence)
+        async with trio.open_nursery() as watch:
+            shield = trio.CancelScope(shield=True)
+            watch.start_soon(_drain_when_cancelled, persistence, shield, settings.drain_sec)
+            with shield:
+                async with trio.open_nursery() as nursery:
+                    lines_name = f"{attrs.evolve(recovered.run)}.loop.jsonl"
+                    nursery.start_soon(quarantine.run, publisher.quarantine, lines_name, tools.run_blocking)
+                    nursery.start_soon(_seal_all, persistence, sealing, settings.save_concurrency)
+                    await writer.run()
+                    persistence.drain()
+                    backlog.end()
+                    quarantine.end()
+            watch.cancel_scope.cancel()
+
+
+async def _drain_when_cancelled(persistence: Persistence, shield: trio.CancelScope, drain_sec: float) -> None:
+    """A cancellation from outside begins the drain, and bounds the shield around it."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        persistence.drain()
+        shield.deadline = trio.current_time() + drain_sec + _LEAVE_SEC
+
+
+async def _seal_all(persistence: Persistence, sealing: Sealing, sealers: int) -> None:
+    """Seal and publish until the backlog has ended or the drain's time is over; the rest stays in the journal."""
+    with persistence.drain_scope as scope:
+        async with trio.open_nursery() as nursery:
+            for _ in range(sealers):
+                nursery.start_soon(sealing.run)
+    if scope.cancelled_caught:
+        backlog = persistence.backlog
+        logger.warning("drain_cut", segments=backlog.segments, size_bytes=backlog.size_bytes)

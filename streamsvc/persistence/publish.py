@@ -1,0 +1,117 @@
+"""The publisher: the only one who changes the data set and its catalogue. Runs in the main process, in threads.
+
+What a sealer prepared becomes part of the data set in this order, and any step may be the last one before a crash:
+1. every file is renamed to its final name, which is made from the segment's, over whatever has that name;
+2. the folders are synced;
+3. one transaction notes all of them and that the segment is done;
+4. the segment is removed.
+Before 3 the segment is still there and is sealed again to the same names. After 3 the segment is known to be done, so
+it is only removed. Two sealings of one segment therefore never make a row twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from streamsvc.persistence.manifest import INEXACT_FILE, QUARANTINE_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsvc.persistence.catalogue import Catalogue
+    from streamsvc.persistence.files import Files
+    from streamsvc.persistence.layout import DataFolder, SegmentName
+    from streamsvc.persistence.manifest import Manifest
+    from streamsvc.persistence.quarantine import QuarantineFolder
+
+INEXACT_SHARE = 0.5
+
+
+@attrs.frozen
+class Publisher:
+    """Publishes segments of one data folder. Every method blocks.
+
+    Attributes:
+        folder: The data folder.
+        files: The disk.
+        catalogue: Its catalogue.
+        quarantine: Where sealers' texts go.
+        wall_ns: The wall clock.
+    """
+
+    folder: DataFolder
+    files: Files
+    catalogue: Catalogue
+    quarantine: QuarantineFolder
+    wall_ns: Callable[[], int]
+
+    def publish(self, name: SegmentName, manifest: Manifest) -> int:
+        """Make what a sealer prepared of a segment part of the data set, and remove the segment.
+
+        Returns:
+            Quarantined texts for which there was no room.
+
+        Raises:
+            DiskFullError: there is no room. Call it again later.
+            OSError, sqlite3.Error: the disk failed.
+        """
+        cut_lines = 0
+        if not self.catalogue.is_committed(str(name)):
+            self._place_files(manifest)
+            cut_lines = self._place_quarantine(manifest)
+            self.catalogue.commit(manifest, self.wall_ns())
+        self.discard(name)
+        return cut_lines
+
+    def discard(self, name: SegmentName) -> None:
+        """Remove a segment that is committed, and what its sealers left."""
+        self.files.unlink(self.folder.segment(name))
+        self.clear_tmp(name)
+
+    def set_aside(self, name: SegmentName) -> None:
+        """Move a segment that cannot be sealed to `journal/failed/`."""
+        path = self.folder.segment(name)
+        self.files.replace(path, self.folder.failed / path.name)
+        self.files.sync_folder(self.folder.failed)
+        self.files.sync_folder(self.folder.journal)
+        self.clear_tmp(name)
+
+    def clear_tmp(self, name: SegmentName) -> None:
+        """Remove what sealers of a segment left; one that still works there fails, which harms nobody."""
+        for path in self.folder.tmp.glob(f"{name}-*"):
+            if not path.is_symlink():
+                self.files.remove_tree(path)
+
+    def _place_files(self, manifest: Manifest) -> None:
+        changed: dict[Path, None] = {}
+        for file in manifest.files:
+            source, target = Path(manifest.folder) / file.path, self.folder.parquet / file.path
+            # After a publication that was cut here, the file already lies under its name.
+            if not source.exists() and target.exists():
+                changed[target.parent] = None
+                continue
+            for parent in reversed(target.relative_to(self.folder.parquet).parents[:-1]):
+                if not (self.folder.parquet / parent).is_dir():
+                    self.files.make_folder(self.folder.parquet / parent)
+                    changed[(self.folder.parquet / parent).parent] = None
+            self.files.replace(source, target)
+            changed[target.parent] = None
+        for folder in changed:
+            self.files.sync_folder(folder)
+
+    def _place_quarantine(self, manifest: Manifest) -> int:
+        cut_lines = 0
+        places = (
+            (QUARANTINE_FILE, manifest.quarantine_bytes, 1.0),
+            (INEXACT_FILE, manifest.inexact_bytes, INEXACT_SHARE),
+        )
+        for file_name, size_bytes, share in places:
+            source = Path(manifest.folder) / file_name
+            if size_bytes and source.exists():
+                cut_lines += self.quarantine.take_file(source, f"{manifest.segment}.{file_name}", share)
+        if manifest.quarantine_bytes or manifest.inexact_bytes:
+            self.files.sync_folder(self.folder.quarantine)
+        return cut_lines

@@ -1,0 +1,309 @@
+"""The writer: the one task that takes blocks from the channel and has them on the disk.
+
+Rules:
+1. It wakes when something is there, gathers for a moment, and makes one blocking call a gathering. While nothing comes
+   it sleeps until the open segment must be synced or closed.
+2. What was written ends with a whole frame, always. Where there is no room it keeps what it holds, closes the segment
+   (sealing makes room) and tries again; meanwhile the channel fills, and readers slow down.
+3. A sync or a write that fails for another reason ends the process: nothing is repeated on a disk that cannot be
+   trusted.
+4. When the channel ends, everything is written, synced and handed on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import trio
+
+from streamsvc.errors import DiskFullError
+from streamsvc.log import logger
+from streamsvc.persistence.layout import SegmentName
+from streamsvc.persistence.rotation import Mode, Rotation, RotationLimits
+from streamsvc.persistence.segment import ClosedSegment, OpenSegment
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from streamsvc.batch import Block, BlockReceiver
+    from streamsvc.persistence.files import Files
+    from streamsvc.persistence.layout import DataFolder
+    from streamsvc.persistence.sealing import Backlog
+    from streamsvc.schema import Market
+    from streamsvc.settings import Settings
+
+GATHER_BYTES = 256 * 1024
+GATHER_BYTES_MAX = 4 * 1024 * 1024
+JUDGE_SEC = 1.0
+
+State = Literal["recording", "paused_disk", "paused_unsealed", "draining", "closed"]
+
+
+@attrs.define
+class WriterState:
+    """How the writer is doing. The writer alone changes it, anyone may read it.
+
+    Attributes:
+        state: `recording`; `paused_disk` and `paused_unsealed` are declared pauses, in which nothing is written;
+            `draining` after the end of the channel; `closed`.
+        mode: The rotation in force, `normal` or `extreme`.
+        busy_since: When the blocking call under way began (monotonic seconds); None: there is none.
+        progress_at: When the last blocking call ended (monotonic seconds); None before the first.
+        blocks: Blocks written since the start.
+        messages: Messages written since the start.
+        written_bytes: Bytes written since the start.
+        synced_bytes: How many of them are synced.
+        held_messages: Messages that the writer holds and has not written.
+        segment_messages: Messages in the open segment.
+        segment_bytes: Its size.
+        segments_closed: Segments handed on to the sealers since the start.
+    """
+
+    state: State = "recording"
+    mode: Mode = "normal"
+    busy_since: float | None = None
+    progress_at: float | None = None
+    blocks: int = 0
+    messages: int = 0
+    written_bytes: int = 0
+    synced_bytes: int = 0
+    held_messages: int = 0
+    segment_messages: int = 0
+    segment_bytes: int = 0
+    segments_closed: int = 0
+
+
+class Writer:
+    """Writes one run's journal.
+
+    Args:
+        settings: Rotation, sync, limits.
+        folder: The data folder.
+        files: Its disk.
+        run: Number and token of this run, as a `SegmentName` with the sequence to begin with.
+        receiver: Where blocks come from; the caller closes it.
+        backlog: Where closed segments go.
+        run_blocking: Runs a blocking function in a thread.
+        rows_by_symbol: Rows accepted since the start.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: DataFolder,
+        files: Files,
+        run: SegmentName,
+        receiver: BlockReceiver,
+        backlog: Backlog,
+        run_blocking: Callable[..., Awaitable[Any]],
+        rows_by_symbol: Callable[[], Mapping[tuple[Market, str], int]],
+    ) -> None:
+        self.state = WriterState()
+        self._settings = settings
+        self._folder = folder
+        self._files = files
+        self._next_name = run
+        self._receiver = receiver
+        self._backlog = backlog
+        self._run_blocking = run_blocking
+        self._rows_by_symbol = rows_by_symbol
+        self._rotation = Rotation(
+            RotationLimits(
+                rotate_sec=settings.parquet_rotate_sec,
+                extreme_sec=settings.extreme_rotate_sec,
+                extreme_rows=settings.extreme_traffic_threshold,
+                segment_bytes=settings.segment_max_bytes,
+            )
+        )
+        self._segment: OpenSegment | None = None
+        self._sync_at = math.inf
+        self._judge_at = -math.inf
+        self._is_ended = False
+        self._give_up_at = math.inf
+
+    def give_up_at(self, deadline: float) -> None:
+        """From this time on (monotonic seconds), do not wait for room any more: what is held is lost, and it is said."""
+        self._give_up_at = min(self._give_up_at, deadline)
+
+    async def run(self) -> None:
+        """Write until the channel ends.
+
+        Raises:
+            DiskFullError: there was no room until `give_up_at`.
+            OSError: the disk failed.
+        """
+        try:
+            while not self._is_ended:
+                blocks = await self._gather()
+                if self._is_ended:
+                    self.state.state = "draining"
+                if blocks:
+                    await self._write(blocks)
+                await self._keep_up()
+            await self._close_segment()
+        finally:
+            if self._segment is not None:
+                self._segment.abandon()
+            self.state.state = "closed"
+
+    async def _gather(self) -> list[Block]:
+        """What has come, at most `GATHER_BYTES_MAX` and one block; nothing when the open segment needs care first."""
+        with trio.move_on_at(min(self._sync_at, self._rotation.due_at())) as scope:
+            try:
+                blocks = [await self._receiver.receive()]
+            except trio.EndOfChannel:
+                self._is_ended = True
+                return []
+        if scope.cancelled_caught:
+            return []
+        size_bytes = self._take_more(blocks)
+        if size_bytes < GATHER_BYTES and not self._is_ended and self._settings.journal_write_ms:
+            # Half of what is promised: the other half is for the write itself and for what came during it.
+            await trio.sleep(self._settings.journal_write_ms / 2000)
+            self._take_more(blocks)
+        return blocks
+
+    def _take_more(self, blocks: list[Block]) -> int:
+        size_bytes = sum(block.size_bytes for block in blocks)
+        try:
+            while size_bytes < GATHER_BYTES_MAX:
+                block = self._receiver.receive_nowait()
+                blocks.append(block)
+                size_bytes += block.size_bytes
+        except trio.WouldBlock:
+            pass
+        except trio.EndOfChannel:
+            self._is_ended = True
+        return size_bytes
+
+    async def _write(self, blocks: list[Block]) -> None:
+        """Have blocks written, however long there is no room."""
+        self.state.held_messages = sum(len(block.messages) for block in blocks)
+        size_bytes = sum(block.size_bytes for block in blocks)
+        await self._wait_sealed(size_bytes)
+        is_paused = False
+        while True:
+            try:
+                written = await self._blocking(self._append, blocks)
+                break
+            except DiskFullError as fault:
+                if not is_paused:
+                    is_paused = True
+                    logger.error("paused_disk", detail=str(fault), held_messages=self.state.held_messages)
+                    await self._close_segment()
+                await self._pause("paused_disk", fault)
+        if is_paused:
+            self._resume("disk_resumed")
+        self._count(blocks, written)
+
+    async def _wait_sealed(self, size_bytes: int) -> None:
+        """Wait while the unsealed journal is as large as it may be, and segments are on their way out of it."""
+        limit = self._settings.unsealed_max_bytes
+        if self._backlog.size_bytes + self.state.segment_bytes + size_bytes <= limit:
+            return
+        await self._close_segment()
+        is_paused = False
+        while self._backlog.segments and self._backlog.size_bytes + size_bytes > limit:
+            if not is_paused:
+                is_paused = True
+                logger.warning("paused_unsealed", unsealed_bytes=self._backlog.size_bytes, limit_bytes=limit)
+            await self._pause("paused_unsealed", DiskFullError("the journal is as large as UNSEALED_MAX_MB allows"))
+        if is_paused:
+            self._resume("unsealed_resumed")
+
+    async def _pause(self, state: State, fault: DiskFullError) -> None:
+        """Wait a while, or until a segment has left the journal.
+
+        Raises:
+            DiskFullError: it is time to give up.
+        """
+        self.state.state = state
+        now = trio.current_time()
+        if now >= self._give_up_at:
+            lost = self.state.held_messages + self._drop_rest()
+            logger.error("journal_incomplete", messages_lost=lost, detail=str(fault))
+            raise fault
+        with trio.move_on_at(min(now + self._settings.disk_retry_sec, self._give_up_at)):
+            await self._backlog.wait_change()
+
+    def _drop_rest(self) -> int:
+        rest: list[Block] = []
+        while not self._is_ended and self._take_more(rest):
+            if not rest:
+                break
+        return sum(len(block.messages) for block in rest)
+
+    def _resume(self, event: str) -> None:
+        self.state.state = "draining" if self._is_ended else "recording"
+        logger.info(event)
+
+    def _append(self, blocks: list[Block]) -> int:
+        """Blocking: write blocks into the open segment, which is made where there is none."""
+        if self._files.free_bytes(self._folder.journal) < self._settings.disk_reserve_bytes:
+            raise DiskFullError("free space is below DISK_RESERVE_MB")
+        if self._segment is None:
+            name = self._next_name
+            self._segment = OpenSegment(self._files, self._folder.segment(name), name)
+            self._next_name = attrs.evolve(name, sequence=name.sequence + 1)
+        return self._segment.append(blocks)
+
+    def _count(self, blocks: list[Block], written: int) -> None:
+        assert self._segment is not None
+        state, now = self.state, trio.current_time()
+        if self._rotation.opened_at is None:
+            self._rotation.opened(now)
+        if self._sync_at == math.inf:
+            self._sync_at = now + self._settings.journal_sync_sec
+        state.blocks += len(blocks)
+        state.messages += state.held_messages
+        state.held_messages = 0
+        state.written_bytes += written
+        state.segment_messages = self._segment.messages
+        state.segment_bytes = self._segment.size_bytes
+
+    async def _keep_up(self) -> None:
+        """Judge the traffic; close or sync the open segment where it is time."""
+        now = trio.current_time()
+        if now >= self._judge_at:
+            self._judge_at = now + JUDGE_SEC
+            self._judge(now)
+        if self._rotation.is_due(now, self.state.segment_bytes):
+            await self._close_segment()
+        elif now >= self._sync_at and self._segment is not None:
+            await self._blocking(self._segment.sync)
+            self._synced()
+
+    def _judge(self, now: float) -> None:
+        change = self._rotation.judge(now, self._rows_by_symbol())
+        self.state.mode = self._rotation.mode
+        if change is not None:
+            logger.info(change.event, market=change.market.label, symbol=change.symbol, rows=change.rows)
+
+    async def _close_segment(self) -> None:
+        """Sync and close the open segment, if there is one, and hand it on."""
+        segment, opened_at = self._segment, self._rotation.opened_at
+        if segment is None:
+            return
+        await self._blocking(segment.close)
+        self._segment = None
+        self._synced()
+        self._rotation.closed(self._rows_by_symbol())
+        self.state.segment_messages = self.state.segment_bytes = 0
+        if segment.size_bytes:
+            seconds = trio.current_time() - opened_at if opened_at is not None else 0.0
+            self.state.segments_closed += 1
+            self._backlog.add(ClosedSegment(segment.name, segment.size_bytes, seconds, self._rotation.mode))
+
+    def _synced(self) -> None:
+        self._sync_at = math.inf
+        self.state.synced_bytes = self.state.written_bytes
+
+    async def _blocking(self, function: Callable[..., Any], *args: Any) -> Any:
+        self.state.busy_since = trio.current_time()
+        try:
+            return await self._run_blocking(function, *args)
+        finally:
+            self.state.busy_since = None
+            self.state.progress_at = trio.current_time()

@@ -1,0 +1,231 @@
+"""Binance's messages read whole, for sealing: every field that becomes a column, under the column's name.
+
+Prices and quantities come as JSON strings and are decoded straight into floats, so `"NaN"`, `"Infinity"` and `"-1"`
+pass here: the sealer checks numbers. Ids and times are checked for type and range. Fields that are not named are
+ignored, since new ones keep appearing. Sources: the exchange's pages on spot and USD-M futures market streams.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from streamsvc.schema import Kind, Market, Source
+from streamsvc.venues.binance_heads import ID_MAX, Envelope, Id, Millis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Levels = list[tuple[float, float]]
+"""Price and quantity of each level."""
+
+CandleId = Annotated[int, msgspec.Meta(ge=-1, le=ID_MAX)]
+"""A candle without a trade has the id -1."""
+
+
+class Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
+    """`trade` of both markets; only futures say with `X` what kind of trade it was."""
+
+    symbol: str = msgspec.field(name="s")
+    exchange_time: Millis = msgspec.field(name="T")
+    event_time: Millis = msgspec.field(name="E")
+    trade_id: Id = msgspec.field(name="t")
+    price: float = msgspec.field(name="p")
+    quantity: float = msgspec.field(name="q")
+    is_buyer_maker: bool = msgspec.field(name="m")
+    trade_type: str = msgspec.field(name="X", default="")
+
+
+class AggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
+    """`aggTrade` of both markets."""
+
+    symbol: str = msgspec.field(name="s")
+    exchange_time: Millis = msgspec.field(name="T")
+    event_time: Millis = msgspec.field(name="E")
+    agg_trade_id: Id = msgspec.field(name="a")
+    first_trade_id: Id = msgspec.field(name="f")
+    last_trade_id: Id = msgspec.field(name="l")
+    price: float = msgspec.field(name="p")
+    quantity: float = msgspec.field(name="q")
+    is_buyer_maker: bool = msgspec.field(name="m")
+
+
+class SpotDepth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
+    """`depth` of spot, which has one time only."""
+
+    symbol: str = msgspec.field(name="s")
+    event_time: Millis = msgspec.field(name="E")
+    first_update_id: Id = msgspec.field(name="U")
+    final_update_id: Id = msgspec.field(name="u")
+    bids: Levels = msgspec.field(name="b")
+    asks: Levels = msgspec.field(name="a")
+
+
+class FuturesDepth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
+    """`depth` of futures."""
+
+    symbol: str = msgspec.field(name="s")
+    exchange_time: Millis = msgspec.field(name="T")
+    event_time: Millis = msgspec.field(name="E")
+    first_update_id: Id = msgspec.field(name="U")
+    final_update_id: Id = msgspec.field(name="u")
+    previous_final_update_id: Id = msgspec.field(name="pu")
+    bids: Levels = msgspec.field(name="b")
+    asks: Levels = msgspec.field(name="a")
+
+
+class SpotBookTicker(msgspec.Struct, gc=False):
+    """`bookTicker` of spot, which has neither event type nor time."""
+
+    symbol: str = msgspec.field(name="s")
+    update_id: Id = msgspec.field(name="u")
+    bid_price: float = msgspec.field(name="b")
+    bid_quantity: float = msgspec.field(name="B")
+    ask_price: float = msgspec.field(name="a")
+    ask_quantity: float = msgspec.field(name="A")
+
+
+class FuturesBookTicker(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
+    """`bookTicker` of futures."""
+
+    symbol: str = msgspec.field(name="s")
+    update_id: Id = msgspec.field(name="u")
+    bid_price: float = msgspec.field(name="b")
+    bid_quantity: float = msgspec.field(name="B")
+    ask_price: float = msgspec.field(name="a")
+    ask_quantity: float = msgspec.field(name="A")
+    exchange_time: Millis = msgspec.field(name="T")
+
+
+class Candle(msgspec.Struct, gc=False):
+    """The candle inside a `kline`."""
+
+    open_time: Millis = msgspec.field(name="t")
+    close_time: Millis = msgspec.field(name="T")
+    first_trade_id: CandleId = msgspec.field(name="f")
+    last_trade_id: CandleId = msgspec.field(name="L")
+    open: float = msgspec.field(name="o")
+    high: float = msgspec.field(name="h")
+    low: float = msgspec.field(name="l")
+    close: float = msgspec.field(name="c")
+    volume: float = msgspec.field(name="v")
+    quote_volume: float = msgspec.field(name="q")
+    trade_count: Id = msgspec.field(name="n")
+    taker_buy_volume: float = msgspec.field(name="V")
+    taker_buy_quote_volume: float = msgspec.field(name="Q")
+    is_closed: bool = msgspec.field(name="x")
+
+
+class Kline(msgspec.Struct, tag_field="e", tag="kline", gc=False):
+    """`kline_1m` of both markets."""
+
+    symbol: str = msgspec.field(name="s")
+    event_time: Millis = msgspec.field(name="E")
+    candle: Candle = msgspec.field(name="k")
+
+
+class MarkPrice(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):
+    """`markPrice` of futures; the funding rate may be negative."""
+
+    symbol: str = msgspec.field(name="s")
+    exchange_time: Millis = msgspec.field(name="E")
+    mark_price: float = msgspec.field(name="p")
+    index_price: float = msgspec.field(name="i")
+    settle_price: float = msgspec.field(name="P")
+    funding_rate: float = msgspec.field(name="r")
+    next_funding_time: Millis = msgspec.field(name="T")
+
+
+class Liquidation(msgspec.Struct, gc=False):
+    """The order inside a `forceOrder`."""
+
+    symbol: str = msgspec.field(name="s")
+    exchange_time: Millis = msgspec.field(name="T")
+    side: str = msgspec.field(name="S")
+    order_type: str = msgspec.field(name="o")
+    time_in_force: str = msgspec.field(name="f")
+    price: float = msgspec.field(name="p")
+    average_price: float = msgspec.field(name="ap")
+    quantity: float = msgspec.field(name="q")
+    filled_quantity: float = msgspec.field(name="z")
+    status: str = msgspec.field(name="X")
+
+
+class ForceOrder(msgspec.Struct, tag_field="e", tag="forceOrder", gc=False):
+    """`forceOrder` of futures, whose symbol lies in the order."""
+
+    event_time: Millis = msgspec.field(name="E")
+    order: Liquidation = msgspec.field(name="o")
+
+
+class Payload:
+    """How the messages of one source, market and kind are read.
+
+    Args:
+        struct: The decoded message.
+        inner: The one field of it that holds more columns, if there is one.
+        exchange_time: Where the exchange's time lies if no field has its name; empty: the message has none.
+
+    Attributes:
+        paths: For each column that a message brings, where its value lies in the decoded message.
+        has_levels: Whether a message has `bids` and `asks`, and is a row for each level.
+    """
+
+    def __init__(self, struct: type[msgspec.Struct], *, inner: str = "", exchange_time: str = "") -> None:
+        fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+        self.has_levels = fields.pop("bids", None) is not None
+        fields.pop("asks", None)
+        self.paths = {"exchange_time": exchange_time} if exchange_time else {}
+        if inner:
+            names = [field.name for field in msgspec.structs.fields(fields.pop(inner))]
+            self.paths.update({name: f"{inner}.{name}" for name in names})
+        self.paths.update({name: name for name in fields})
+        self._one = msgspec.json.Decoder(Envelope[struct], strict=False)  # type: ignore[valid-type]
+        self._many = msgspec.json.Decoder(list[Envelope[struct]], strict=False)  # type: ignore[valid-type]
+
+    def decode(self, text: bytes) -> Any:
+        """Read one message of the combined form.
+
+        Raises one of `binance_heads.DECODE_ERRORS`.
+        """
+        return self._one.decode(text).data
+
+    def decode_many(self, texts: Sequence[bytes]) -> list[Any]:
+        """Read messages at once, which is several times cheaper.
+
+        Raises one of `binance_heads.DECODE_ERRORS` if any of them cannot be read: then read them one by one.
+        """
+        envelopes = self._many.decode(b"[" + b",".join(texts) + b"]")
+        if len(envelopes) != len(texts):
+            raise msgspec.ValidationError("a text is not one message")
+        return [envelope.data for envelope in envelopes]
+
+
+_BOTH_MARKETS = {
+    Kind.TRADE: Payload(Trade),
+    Kind.AGG_TRADE: Payload(AggTrade),
+    Kind.KLINE_1M: Payload(Kline, inner="candle", exchange_time="candle.close_time"),
+}
+_SPOT = {
+    **_BOTH_MARKETS,
+    Kind.DEPTH: Payload(SpotDepth, exchange_time="event_time"),
+    Kind.BOOK_TICKER: Payload(SpotBookTicker),
+}
+_FUTURES = {
+    **_BOTH_MARKETS,
+    Kind.DEPTH: Payload(FuturesDepth),
+    Kind.BOOK_TICKER: Payload(FuturesBookTicker),
+    Kind.MARK_PRICE: Payload(MarkPrice),
+    Kind.FORCE_ORDER: Payload(ForceOrder, inner="order"),
+}
+
+PAYLOADS: dict[tuple[Source, Market, Kind], Payload] = {
+    (Source.STREAM, market, kind): payload
+    for market, payloads in ((Market.SPOT, _SPOT), (Market.FUTURES, _FUTURES))
+    for kind, payload in payloads.items()
+}
+"""How a message is read, by source, market and kind."""
+
+SIGNED_COLUMNS = frozenset({"funding_rate"})
+"""Columns whose numbers may be negative."""
