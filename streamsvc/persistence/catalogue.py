@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import attrs
 
 from streamsvc.errors import DamagedError, DiskFullError, NewerVersionError, UsageError
-from streamsvc.persistence.manifest import SealedFile
+from streamsvc.persistence.manifest import SealedFile as SealedFile  # noqa: PLC0414 - readers take it from here
 from streamsvc.schema import MARKETS_BY_LABEL, Kind, Market
 
 if TYPE_CHECKING:
@@ -110,10 +110,18 @@ class Catalogue:
         except sqlite3.OperationalError as fault:
             raise UsageError(f"{self._path} cannot be used: {fault}") from fault
 
-    def check(self) -> None:
-        """See that this version can read the catalogue; raises `NewerVersionError` otherwise."""
-        with self._connection() as connection:
-            self._version(connection)
+    @classmethod
+    @contextmanager
+    def open_to_read(cls, path: Path) -> Iterator[Self]:
+        """The catalogue of a folder that others may be writing.
+
+        Raises:
+            NewerVersionError: a newer version wrote it.
+        """
+        catalogue = cls(path, is_read_only=True)
+        with catalogue._connection() as connection:
+            catalogue._version(connection)
+            yield catalogue
 
     def begin_run(self, at_least: int, token: int, started_ns: int) -> int:
         """Note a new run; returns its number, greater than all before and not below `at_least`."""
@@ -193,19 +201,18 @@ class Catalogue:
             return connection.execute("select 1 from segments where segment = ?", (segment,)).fetchone() is not None
 
     def has_file(self, path: str) -> bool:
-        """Whether a file, named below `parquet/`, belongs to the data set."""
+        """Whether a file, named below `DATA_DIR`, belongs to the data set."""
         with self._connection() as connection:
             return connection.execute("select 1 from files where path = ?", (path,)).fetchone() is not None
 
-    def files(self) -> Iterator[SealedFile]:
+    def sealed_files(self) -> list[SealedFile]:
         """All files of the data set, by path."""
         with self._connection() as connection:
             query = (
                 "select path, kind, market, date, rows, size_bytes, sha256, first_exchange_ns, last_exchange_ns "
                 "from files order by path"
             )
-            for path, kind, market, *rest in connection.execute(query):
-                yield SealedFile(path, Kind.from_label(kind), MARKETS_BY_LABEL[market], *rest)
+            return [SealedFile(*row) for row in connection.execute(query)]
 
     def last_ids(self) -> list[LastId]:
         """How far every stream has come."""
@@ -216,10 +223,10 @@ class Catalogue:
                 for market, symbol, kind, epoch, last_id in connection.execute(query)
             ]
 
-    def quarantined(self) -> dict[str, int]:
-        """Messages that sealers could not record, by reason."""
+    def quarantined_messages(self) -> int:
+        """Messages that sealers could not record."""
         with self._connection() as connection:
-            return dict(connection.execute("select reason, sum(messages) from quarantined group by reason"))
+            return int(connection.execute("select coalesce(sum(messages), 0) from quarantined").fetchone()[0])
 
     def damage(self) -> dict[str, int]:
         """Bytes of journal that held no whole frame, by reason."""
@@ -281,8 +288,8 @@ def _file_row(segment: str, file: SealedFile) -> tuple[Any, ...]:
     return (
         file.path,
         segment,
-        file.kind.label,
-        file.market.label,
+        file.kind,
+        file.market,
         file.date,
         file.rows,
         file.size_bytes,

@@ -74,13 +74,14 @@ class DayLimit:
     def refused(self, exchange_ns: NDArray[np.int64], received_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
         """For each message, whether its day is one too many."""
         days = exchange_ns // DAY_NS
-        is_far = np.abs(days - received_ns // DAY_NS) > 1
+        is_far: NDArray[np.bool_] = np.abs(days - received_ns // DAY_NS) > 1
         if not is_far.any():
             return is_far
         for day in dict.fromkeys(days[is_far].tolist()):
             if len(self._others) < self._others_max:
                 self._others.add(day)
-        return is_far & ~np.isin(days, list(self._others))
+        is_far &= ~np.isin(days, list(self._others))
+        return is_far
 
 
 def decode(

@@ -12,7 +12,7 @@ Layout, little endian:
     frame   f5 f6 f7 f8, u32 CRC32 of what follows,
             u32 length of what follows, u8 version, u8 record (1: messages), u8 source, u8 market, u8 flags, 3 zero
             bytes, u32 connection, i64 received_ns, u32 count,
-            count × u8 kind, count × u32 length of text, [count × i32 epoch, if flag 1,] the texts
+            u8 kind of each, u32 length of each text, [i32 epoch of each, if flag 1,] the texts
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def read_header(data: bytes | mmap.mmap) -> SegmentName | None:
         return None
     if version > VERSION:
         raise NewerVersionError(
-            f"journal segment {SegmentName(run, token, sequence)} was written in format {version} by a newer version of "
-            f"streamsvc; this one reads formats up to {VERSION}. Run the newer version on this folder."
+            f"journal segment {SegmentName(run, token, sequence)} was written in format {version} by a newer version "
+            f"of streamsvc; this one reads formats up to {VERSION}. Run the newer version on this folder."
         )
     return SegmentName(run, token, sequence)
 

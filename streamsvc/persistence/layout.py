@@ -7,9 +7,12 @@ random token, and a sequence. Names sort in the order in which segments were wri
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NAME = re.compile(r"(\d{6,10})-([0-9a-f]{8})-(\d{6,10})")
 JOURNAL_SUFFIX = ".journal"

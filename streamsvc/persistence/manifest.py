@@ -21,9 +21,9 @@ class SealedFile:
     """One Parquet file.
 
     Attributes:
-        path: Where it belongs, below `DATA_DIR/parquet`; in the sealer's folder it has the same path.
-        kind: What it holds.
-        market: Of which market.
+        path: Where it belongs, below `DATA_DIR`; in the sealer's folder it has the same path.
+        kind: What it holds, the label of its kind.
+        market: Of which market, the label.
         date: The UTC day of its rows' `exchange_time`, e.g. `2024-08-08`.
         rows: How many.
         size_bytes: Its size.
@@ -33,8 +33,8 @@ class SealedFile:
     """
 
     path: str
-    kind: Kind
-    market: Market
+    kind: str
+    market: str
     date: str
     rows: int
     size_bytes: int

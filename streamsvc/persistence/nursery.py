@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from streamsvc.log import logger
 from streamsvc.persistence.catalogue import Catalogue
-from streamsvc.persistence.files import Files
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.lock import locked
 from streamsvc.persistence.publish import Publisher
 from streamsvc.persistence.quarantine import Quarantine, QuarantineFolder
 from streamsvc.persistence.recovery import recover
-from streamsvc.persistence.sealing import Backlog, Seal, Sealing
+from streamsvc.persistence.sealing import Backlog, Sealing
 from streamsvc.persistence.writer import Writer, WriterState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
     from streamsvc.batch import BlockReceiver
-    from streamsvc.schema import Market
+    from streamsvc.persistence.tools import Tools
     from streamsvc.settings import Settings
 
 _LEAVE_SEC = 5.0
-
-
-@attrs.frozen(kw_only=True)
-class Tools:
-    """What the persistence nursery is given from outside.
-
-    Attributes:
-        run_blocking: Runs a blocking function and its arguments: in a thread, or in line under a mock clock.
-        seal: Makes Parquet files of a segment: in a worker process (`workers.Sealers.seal`), or in line.
-        wall_ns: The wall clock, ns since 1970.
-        rows_by_symbol: Rows accepted since the start, by market and symbol.
-        reconnects: How often connections had to be made again since the start, for the log.
-        files: The disk.
-        token: 32 random bits that no other run has.
-    """
-
-    run_blocking: Callable[..., Awaitable[Any]]
-    seal: Seal
-    wall_ns: Callable[[], int]
-    rows_by_symbol: Callable[[], Mapping[tuple[Market, str], int]]
-    reconnects: Callable[[], int] = lambda: 0
-    files: Files = attrs.field(factory=Files)
-    token: int = attrs.field(factory=lambda: secrets.randbits(32))
 
 
 class Persistence:
@@ -58,6 +30,8 @@ class Persistence:
     Attributes:
         state: How the writer is doing.
         backlog: The segments that are not in the data set yet, with their number and size.
+        drain_scope: What ends the sealing when the drain's time is over.
+        is_draining: Whether the end is near.
     """
 
     def __init__(self, writer: Writer, backlog: Backlog, drain_sec: float) -> None:
@@ -66,9 +40,11 @@ class Persistence:
         self._writer = writer
         self._drain_sec = drain_sec
         self.drain_scope = trio.CancelScope()
+        self.is_draining = False
 
     def drain(self) -> None:
         """The end is near: from now on, writing and sealing have `DRAIN_SEC`. Calling it again changes nothing."""
+        self.is_draining = True
         deadline = trio.current_time() + self._drain_sec
         self._writer.give_up_at(deadline)
         self.drain_scope.deadline = min(self.drain_scope.deadline, deadline)
@@ -85,8 +61,8 @@ async def run_persistence(
     """Record blocks until every sender of the channel is closed, then seal what fits into `DRAIN_SEC`.
 
     Recording begins at once; segments of earlier runs are sealed beside it. A cancellation is a stop as well: what the
-    channel holds is still written, so whoever cancels also closes the senders. Takes the folder's lock, and closes the
-    receiver.
+    channel holds is still written, so whoever cancels also closes the senders; a cancellation during the drain stops at
+    once. Takes the folder's lock, and closes the receiver.
 
     Args:
         settings: The settings.
@@ -114,9 +90,7 @@ async def run_persistence(
         backlog = Backlog()
         for segment in recovered.segments:
             backlog.add(segment)
-        writer = Writer(
-            settings, folder, tools.files, recovered.run, receiver, backlog, tools.run_blocking, tools.rows_by_symbol
-        )
+        writer = Writer(settings, tools, recovered.run, receiver, backlog)
         persistence = Persistence(writer, backlog, settings.drain_sec)
         sealing = Sealing(
             backlog=backlog,
@@ -133,7 +107,7 @@ async def run_persistence(
             watch.start_soon(_drain_when_cancelled, persistence, shield, settings.drain_sec)
             with shield:
                 async with trio.open_nursery() as nursery:
-                    lines_name = f"{attrs.evolve(recovered.run)}.loop.jsonl"
+                    lines_name = f"{recovered.run}.loop.jsonl"
                     nursery.start_soon(quarantine.run, publisher.quarantine, lines_name, tools.run_blocking)
                     nursery.start_soon(_seal_all, persistence, sealing, settings.save_concurrency)
                     await writer.run()
@@ -144,12 +118,12 @@ async def run_persistence(
 
 
 async def _drain_when_cancelled(persistence: Persistence, shield: trio.CancelScope, drain_sec: float) -> None:
-    """A cancellation from outside begins the drain, and bounds the shield around it."""
+    """A cancellation from outside begins the drain and bounds the shield around it; during the drain it ends it."""
     try:
         await trio.sleep_forever()
     finally:
+        shield.deadline = trio.current_time() + (0.0 if persistence.is_draining else drain_sec + _LEAVE_SEC)
         persistence.drain()
-        shield.deadline = trio.current_time() + drain_sec + _LEAVE_SEC
 
 
 async def _seal_all(persistence: Persistence, sealing: Sealing, sealers: int) -> None:

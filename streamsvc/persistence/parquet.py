@@ -65,7 +65,7 @@ def write_file(
 
 def _as_series(values: NDArray[Any], dtype: Any) -> pd.Series[Any]:
     if isinstance(dtype, pd.CategoricalDtype):
-        return pd.Series(pd.Categorical.from_codes(values, dtype=dtype, validate=False))  # type: ignore[call-overload]
+        return pd.Series(pd.Categorical.from_codes(values, dtype=dtype, validate=False))
     if str(dtype).startswith("datetime64"):
         return pd.Series(values.view("M8[ns]")).dt.tz_localize("UTC")
     assert values.dtype == dtype, f"{values.dtype} is not {dtype}"

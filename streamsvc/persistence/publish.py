@@ -88,15 +88,16 @@ class Publisher:
     def _place_files(self, manifest: Manifest) -> None:
         changed: dict[Path, None] = {}
         for file in manifest.files:
-            source, target = Path(manifest.folder) / file.path, self.folder.parquet / file.path
+            source, target = Path(manifest.folder) / file.path, self.folder.root / file.path
             # After a publication that was cut here, the file already lies under its name.
             if not source.exists() and target.exists():
                 changed[target.parent] = None
                 continue
-            for parent in reversed(target.relative_to(self.folder.parquet).parents[:-1]):
-                if not (self.folder.parquet / parent).is_dir():
-                    self.files.make_folder(self.folder.parquet / parent)
-                    changed[(self.folder.parquet / parent).parent] = None
+            for parent in reversed(list(target.relative_to(self.folder.parquet).parents)[:-1]):
+                folder = self.folder.parquet / parent
+                if not folder.is_dir():
+                    self.files.make_folder(folder)
+                    changed[folder.parent] = None
             self.files.replace(source, target)
             changed[target.parent] = None
         for folder in changed:

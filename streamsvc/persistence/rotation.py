@@ -26,7 +26,7 @@ Mode = Literal["normal", "extreme"]
 
 @attrs.frozen
 class RotationLimits:
-    """The settings that decide: `PARQUET_ROTATE_SEC`, `EXTREME_ROTATE_SEC`, the threshold, `SEGMENT_MAX_MB` in bytes."""
+    """`PARQUET_ROTATE_SEC`, `EXTREME_ROTATE_SEC`, `EXTREME_TRAFFIC_THRESHOLD`, and `SEGMENT_MAX_MB` in bytes."""
 
     rotate_sec: float
     extreme_sec: float

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsvc.batch import Block
 from streamsvc.errors import DecodeError
 from streamsvc.persistence.decoding import DayLimit, decode, inexact
 from streamsvc.persistence.files import no_room_mapped
@@ -35,6 +34,8 @@ from streamsvc.venues.binance_payloads import PAYLOADS, Payload
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
+
+    from streamsvc.batch import Block
 
 BATCH_MESSAGES = 4000
 BATCH_BOOKS = 200
@@ -227,7 +228,7 @@ class _Sealer:
 
     def _write(self, table: Table, day: DayTable) -> SealedFile:
         market, kind = table.market, table.kind
-        place = f"{kind.label}/market={market.label}/date={day.date}/{self._name}.parquet"
+        place = f"parquet/{kind.label}/market={market.label}/date={day.date}/{self._name}.parquet"
         target = self._folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as raw:
@@ -238,8 +239,8 @@ class _Sealer:
         exchange_ns = day.columns["exchange_time"]
         return SealedFile(
             path=place,
-            kind=kind,
-            market=market,
+            kind=kind.label,
+            market=market.label,
             date=day.date,
             rows=day.rows,
             size_bytes=file.tell(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -20,20 +20,13 @@ from streamsvc.schema import BOOK_KINDS, TRADE_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from streamsvc.persistence.manifest import Manifest
     from streamsvc.persistence.publish import Publisher
     from streamsvc.persistence.segment import ClosedSegment
+    from streamsvc.persistence.tools import Seal
 
 _FAILED_PAUSE_SEC = 1.0
-
-
-class Seal(Protocol):
-    """Makes files of a segment, in a process of its own or in line; see `seal.seal_segment`."""
-
-    def __call__(self, segment: Path, tmp: Path, /) -> Awaitable[Manifest]:
-        """Seal the segment at the first path in a folder below the second."""
 
 
 @attrs.define

@@ -59,9 +59,10 @@ class Sealers:
         """
         work = partial(_seal, str(segment), str(tmp))
         try:
-            return await self._context.run_sync(work, kill_on_cancel=True, limiter=self._limiter)
+            manifest: Manifest = await self._context.run_sync(work, kill_on_cancel=True, limiter=self._limiter)
         except trio_parallel.BrokenWorkerError as fault:
             raise SealerDiedError(str(fault.args[0])) from fault
+        return manifest
 
     async def warm(self) -> None:
         """Start all workers and have them load what sealing needs, so that the first segment does not wait for it."""

@@ -20,18 +20,17 @@ import trio
 
 from streamsvc.errors import DiskFullError
 from streamsvc.log import logger
-from streamsvc.persistence.layout import SegmentName
+from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.rotation import Mode, Rotation, RotationLimits
 from streamsvc.persistence.segment import ClosedSegment, OpenSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable
 
     from streamsvc.batch import Block, BlockReceiver
-    from streamsvc.persistence.files import Files
-    from streamsvc.persistence.layout import DataFolder
+    from streamsvc.persistence.layout import SegmentName
     from streamsvc.persistence.sealing import Backlog
-    from streamsvc.schema import Market
+    from streamsvc.persistence.tools import Tools
     from streamsvc.settings import Settings
 
 GATHER_BYTES = 256 * 1024
@@ -79,36 +78,28 @@ class Writer:
     """Writes one run's journal.
 
     Args:
-        settings: Rotation, sync, limits.
-        folder: The data folder.
-        files: Its disk.
+        settings: Rotation, sync, limits, and the folder.
+        tools: The disk, the runner of blocking work, the counts of rows.
         run: Number and token of this run, as a `SegmentName` with the sequence to begin with.
         receiver: Where blocks come from; the caller closes it.
         backlog: Where closed segments go.
-        run_blocking: Runs a blocking function in a thread.
-        rows_by_symbol: Rows accepted since the start.
+
+    Attributes:
+        state: How it is doing, for others to read.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        folder: DataFolder,
-        files: Files,
-        run: SegmentName,
-        receiver: BlockReceiver,
-        backlog: Backlog,
-        run_blocking: Callable[..., Awaitable[Any]],
-        rows_by_symbol: Callable[[], Mapping[tuple[Market, str], int]],
+        self, settings: Settings, tools: Tools, run: SegmentName, receiver: BlockReceiver, backlog: Backlog
     ) -> None:
         self.state = WriterState()
         self._settings = settings
-        self._folder = folder
-        self._files = files
+        self._folder = DataFolder(settings.data_dir)
+        self._files = tools.files
         self._next_name = run
         self._receiver = receiver
         self._backlog = backlog
-        self._run_blocking = run_blocking
-        self._rows_by_symbol = rows_by_symbol
+        self._run_blocking = tools.run_blocking
+        self._rows_by_symbol = tools.rows_by_symbol
         self._rotation = Rotation(
             RotationLimits(
                 rotate_sec=settings.parquet_rotate_sec,
@@ -124,7 +115,7 @@ class Writer:
         self._give_up_at = math.inf
 
     def give_up_at(self, deadline: float) -> None:
-        """From this time on (monotonic seconds), do not wait for room any more: what is held is lost, and it is said."""
+        """Do not wait for room after this time (monotonic seconds): what is held is then lost, and it is said."""
         self._give_up_at = min(self._give_up_at, deadline)
 
     async def run(self) -> None:

@@ -1,0 +1,47 @@
+"""What the persistence nursery is given from outside, so that tests can give it something else."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+from streamsvc.persistence.files import Files
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from streamsvc.persistence.manifest import Manifest
+    from streamsvc.schema import Market
+
+
+class Seal(Protocol):
+    """Makes Parquet files of a segment; see `seal.seal_segment`."""
+
+    def __call__(self, segment: Path, tmp: Path, /) -> Awaitable[Manifest]:
+        """Seal the segment at the first path in a folder below the second."""
+
+
+@attrs.frozen(kw_only=True)
+class Tools:
+    """What the persistence nursery is given from outside.
+
+    Attributes:
+        run_blocking: Runs a blocking function and its arguments: in a thread, or in line under a mock clock.
+        seal: Makes Parquet files of a segment: in a worker process (`workers.Sealers.seal`), or in line.
+        wall_ns: The wall clock, ns since 1970.
+        rows_by_symbol: Rows accepted since the start, by market and symbol.
+        reconnects: How often connections had to be made again since the start, for the log.
+        files: The disk.
+        token: 32 random bits that no other run has.
+    """
+
+    run_blocking: Callable[..., Awaitable[Any]]
+    seal: Seal
+    wall_ns: Callable[[], int]
+    rows_by_symbol: Callable[[], Mapping[tuple[Market, str], int]]
+    reconnects: Callable[[], int] = lambda: 0
+    files: Files = attrs.field(factory=Files)
+    token: int = attrs.field(factory=lambda: secrets.randbits(32))
