@@ -25,6 +25,7 @@ SYMBOLS = [f"SYM{number}USDT" for number in range(100)]
 FRAMES_PER_SEND = 8192
 FIRST_EVENT_MS = 1_700_000_000_000
 CLOSE_NORMAL = struct.pack(">BBH", 0x88, 2, 1000)
+CLOSE_BYTE = b"\x88"
 LEAVE_SEC_MAX = 5.0
 
 
@@ -49,11 +50,14 @@ class Source:
                 accept_upgrade(client)
                 if not self._is_once or self._is_taken.acquire(blocking=False):
                     self._send_all(client)
-                if not self._is_once:
-                    client.send([CLOSE_NORMAL])
-                    connection.settimeout(LEAVE_SEC_MAX)
-                # Closing while the client's words lie unread would reset what it has not read yet.
-                while client.receive():
+                if self._is_once:
+                    while client.receive():
+                        pass
+                    return
+                client.send([CLOSE_NORMAL])
+                connection.settimeout(LEAVE_SEC_MAX)
+                # Closing before the client's answer is read could reset the connection under what it has not read yet.
+                while (said := client.receive()) and CLOSE_BYTE not in said:
                     pass
             except OSError:
                 return

@@ -1,0 +1,176 @@
+"""How fast messages go the whole way into the catalogue, beside what others take to read them and drop them.
+
+    python tests/benchmarks/capture.py [--messages N] [--runs N] [--plain | --tls] [--json FILE]
+
+aggTrades of 100 symbols over loopback, from a source that is never the slower side. In each round every reader takes
+its turn, so that what else the machine does hits all of them; compare within a round, and trust the ratios' median.
+
+`streamsvc` is measured as users have it: `streamsvc run` in its default settings, a process with its sealers, journal
+on the disk of this checkout. Its imports are over before the source is let go; what they cost stands apart. The clock
+runs from the first message sent. `to journal` ends when the journal has stopped growing. Once it has, and nothing lies
+in the sockets any more, the service gets a SIGTERM, as it would on any stop, so that it seals the rest at once instead
+of waiting for the next rotation; `to catalogue` ends when the last row is in the catalogue, and is what counts. CPU is
+that of all its processes, from the source's start to their end, exact to 10 ms: sealers that have exited are in it.
+A run counts only if the catalogue, and the files themselves, hold every message that was sent, once.
+
+The others read the same source and store nothing: `cryptofeed` as far as its callback for trades, `trio_websocket`,
+`websockets` and `picows` just the message. Their rate and CPU time are their own account, from their first message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from environments import CHECKOUT, ENVIRONMENT_OF_PEER, HERE, python_of
+from measure import measure_peer, measure_streamsvc
+from processes import become_reaper
+from recorder import scratch_folder, version
+from sources import MESSAGES_STEP, Setup, make_certificates, running_source
+from table import print_table
+
+SHARED_BENCH = CHECKOUT.parent / "shared" / "bench"
+TARGETS = {"plain": 3.0, "tls": 2.0}
+"""How many times cryptofeed's rate the whole way must reach on two cores."""
+
+
+def run_session(setup: Setup, transports: list[str], peers: list[str], runs: int) -> list[dict[str, Any]]:
+    """All rounds; in each, every reader takes its turn over every transport."""
+    results = []
+    with contextlib.ExitStack() as stack:
+        sources = {
+            transport: stack.enter_context(running_source(setup, transport, setup.peer_messages, is_once=False))
+            for transport in transports
+        }
+        strangers = {source.pid for source in sources.values()}
+        for number in range(runs):
+            for transport in transports:
+                for name in ["streamsvc", *peers]:
+                    load = os.getloadavg()[0]
+                    if name == "streamsvc":
+                        result = measure_streamsvc(setup, transport, strangers)
+                    else:
+                        result = measure_peer(setup, name, transport, sources[transport])
+                    result |= {"round": number, "load_before": round(load, 2)}
+                    results.append(result)
+                    _print_result(result)
+    return results
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    place = f"round {result['round'] + 1}  {result['transport']:5}  {result['name']:14}"
+    print(f"{place} {result['rate']:>10,}/s {result['cpu_us']:7.2f} us  {result['fault']}", file=sys.stderr, flush=True)
+
+
+def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The medians by transport and reader, and the median of the rounds' ratios to cryptofeed."""
+    rows = []
+    for transport in dict.fromkeys(result["transport"] for result in results):
+        of_transport = [result for result in results if result["transport"] == transport]
+        base = {result["round"]: result["rate"] for result in of_transport if result["name"] == "cryptofeed"}
+        for name in dict.fromkeys(result["name"] for result in of_transport):
+            own = [result for result in of_transport if result["name"] == name]
+            rates = [result["rate"] for result in own]
+            row = {
+                "transport": transport,
+                "name": name,
+                "runs": len(own),
+                "rate": round(statistics.median(rates)),
+                "rate_min": min(rates),
+                "rate_max": max(rates),
+                "cpu_us": round(statistics.median(result["cpu_us"] for result in own), 2),
+            }
+            if name == "streamsvc":
+                row["rate_journal"] = round(statistics.median(result["rate_journal"] for result in own))
+            if base:
+                ratios = [result["rate"] / base[result["round"]] for result in own]
+                row["times_cryptofeed"] = round(statistics.median(ratios), 2)
+            rows.append(row)
+    return rows
+
+
+def print_summary(rows: list[dict[str, Any]]) -> None:
+    """The table, and how far the targets were reached."""
+    headings = ["over", "reader", "messages/s", "lowest", "highest", "to journal", "CPU us/message", "x cryptofeed"]
+    keys = ["transport", "name", "rate", "rate_min", "rate_max", "rate_journal", "cpu_us", "times_cryptofeed"]
+    print_table(headings, [[row.get(key, "") for key in keys] for row in rows])
+    for row in rows:
+        if row["name"] == "streamsvc" and "times_cryptofeed" in row:
+            wanted, reached = TARGETS[row["transport"]], row["times_cryptofeed"]
+            verdict = "reached" if reached >= wanted else "NOT reached"
+            print(f"{row['transport']}: {reached} times cryptofeed; wanted on two cores: {wanted}: {verdict}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=2_000_000, help="for streamsvc, a run")
+    parser.add_argument("--peer-messages", type=int, default=300_000, help="for the others, a run")
+    parser.add_argument("--runs", type=int, default=3, help="rounds")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--plain", action="store_true", help="only over plain TCP")
+    only.add_argument("--tls", action="store_true", help="only over TLS, one frame a record")
+    parser.add_argument(
+        "--peers",
+        default="cryptofeed,trio_websocket",
+        help=f"comma-separated, of {', '.join(ENVIRONMENT_OF_PEER)}; empty: none",
+    )
+    shared = SHARED_BENCH / "blaster.py"
+    parser.add_argument("--source", type=Path, default=shared if shared.exists() else HERE / "source.py")
+    shared = SHARED_BENCH / "peers.py"
+    parser.add_argument("--peers-script", type=Path, default=shared if shared.exists() else HERE / "peers.py")
+    parser.add_argument("--json", type=Path, help="write all runs and the summary to this file")
+    args = parser.parse_args()
+    if args.messages % MESSAGES_STEP or args.peer_messages % MESSAGES_STEP:
+        parser.error(f"numbers of messages must be multiples of {MESSAGES_STEP}")
+    unknown = set(filter(None, args.peers.split(","))) - set(ENVIRONMENT_OF_PEER)
+    if unknown:
+        parser.error(f"unknown peers: {', '.join(sorted(unknown))}")
+    return args
+
+
+def main() -> int:
+    """Run the session; returns the exit code: 1 if a reader missed messages."""
+    args = parse_arguments()
+    transports = ["plain"] if args.plain else ["tls"] if args.tls else ["plain", "tls"]
+    peers = [name for name in args.peers.split(",") if name]
+    for peer in peers:
+        python_of(peer)
+    become_reaper()
+    with scratch_folder() as folder:
+        setup = Setup(
+            source=args.source.resolve(),
+            peers_script=args.peers_script.resolve(),
+            messages=args.messages,
+            peer_messages=args.peer_messages,
+            certificates=make_certificates(folder),
+        )
+        results = run_session(setup, transports, peers, args.runs)
+    rows = summarise(results)
+    print_summary(rows)
+    if args.json:
+        about = {
+            "version": version(),
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+            "source": args.source.name,
+            "messages": args.messages,
+            "peer_messages": args.peer_messages,
+        }
+        args.json.write_text(json.dumps({"about": about, "summary": rows, "runs": results}, indent=1) + "\n")
+    faults = [
+        f"{result['name']} over {result['transport']}: {result['fault']}" for result in results if result["fault"]
+    ]
+    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""One run of one reader: what was measured, and what was wrong with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from environments import python_of
+from processes import own_cpu_ns
+from recorder import Recorder, queued_bytes, scratch_folder, settings_for
+from sources import KIND, SYMBOLS, Setup, Source, running_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+POLL_SEC = 0.005
+QUIET_SEC = 0.06
+"""Longer than `JOURNAL_WRITE_MS`: what was received before is written."""
+SOURCE_SEC_MAX = 300.0
+CATALOGUE_SEC_MAX = 120.0
+PEER_SEC_MAX = 600.0
+
+
+def measure_streamsvc(setup: Setup, transport: str, strangers: set[int]) -> dict[str, Any]:
+    """One run of the whole way."""
+    authority = setup.certificates[0] if transport == "tls" else None
+    with running_source(setup, transport, setup.messages, is_once=True) as source, scratch_folder() as folder:
+        source.pause()
+        settings = settings_for(source.port, authority=authority, symbols=SYMBOLS, kinds=KIND)
+        recorder = Recorder(folder, settings, strangers | {source.pid})
+        try:
+            recorder.wait_calm()
+            start_cpu_ns, start_main_ns = recorder.cpu_ns(), own_cpu_ns(recorder.pid)
+            source.go_on()
+            journaled_at, journal_bytes = _wait_journaled(source, recorder)
+            recorder.terminate()
+            done_at = _wait_rows(recorder, setup.messages)
+            code, cpu = recorder.collect()
+        finally:
+            recorder.close()
+        rows = recorder.rows(KIND)
+        fault = _fault(folder / "data", rows, setup.messages, code)
+        total_ns, main_ns = cpu.total_ns - start_cpu_ns, cpu.main_ns - start_main_ns
+        return {
+            "name": "streamsvc",
+            "transport": transport,
+            "messages": setup.messages,
+            "rows": rows,
+            "fault": fault,
+            "rate": round(setup.messages / (done_at - source.begin_at)),
+            "rate_journal": round(setup.messages / (journaled_at - source.begin_at)),
+            "cpu_us": round(total_ns / setup.messages / 1e3, 3),
+            "cpu_main_us": round(main_ns / setup.messages / 1e3, 3),
+            "cpu_others_us": round((total_ns - main_ns) / setup.messages / 1e3, 3),
+            "cpu_start_sec": round(start_cpu_ns / 1e9, 2),
+            "sent_sec": round(source.end_at - source.begin_at, 3),
+            "journaled_sec": round(journaled_at - source.begin_at, 3),
+            "catalogue_sec": round(done_at - source.begin_at, 3),
+            "journal_bytes": journal_bytes,
+        }
+
+
+def _wait_journaled(source: Source, recorder: Recorder) -> tuple[float, int]:
+    """Wait until everything that was sent is in the journal; returns when it grew last, and its size."""
+    deadline = time.monotonic() + SOURCE_SEC_MAX
+    size, grown_at = 0, time.time()
+    while time.monotonic() < deadline:
+        now, bytes_now = time.time(), recorder.journal_bytes()
+        if bytes_now != size:
+            size, grown_at = bytes_now, now
+        elif source.end_at and now - grown_at > QUIET_SEC and not queued_bytes(source.port):
+            return grown_at, size
+        source.look()
+        recorder.check()
+        time.sleep(POLL_SEC)
+    raise TimeoutError(f"the source could not send everything within {SOURCE_SEC_MAX} s")
+
+
+def _wait_rows(recorder: Recorder, messages: int) -> float:
+    """Wait until every message is a row in the catalogue, or the service has ended; returns when."""
+    deadline = time.monotonic() + CATALOGUE_SEC_MAX
+    while time.monotonic() < deadline:
+        has_ended = recorder.has_ended()
+        if recorder.rows(KIND) >= messages or has_ended:
+            return time.time()
+        time.sleep(POLL_SEC)
+    raise TimeoutError(f"rows are missing from the catalogue after {CATALOGUE_SEC_MAX} s")
+
+
+def _fault(data: Path, rows: int, messages: int, code: int) -> str:
+    """What is wrong with what was recorded; empty: nothing. The ids of each symbol must be 0, 1, 2 …, each once."""
+    import pyarrow.dataset as ds  # noqa: PLC0415 - only the checker pays for it
+
+    if code:
+        return f"exit code {code}"
+    if rows != messages:
+        return f"{rows} rows in the catalogue"
+    files = ds.dataset(data / "parquet" / KIND, format="parquet", partitioning="hive")
+    table = files.to_table(columns=["symbol", "agg_trade_id"])
+    seen = set(zip(table["symbol"].to_pylist(), table["agg_trade_id"].to_pylist(), strict=True))
+    wanted = {(symbol, n) for symbol in SYMBOLS for n in range(messages // len(SYMBOLS))}
+    if table.num_rows != messages or seen != wanted:
+        return f"{table.num_rows} rows in the files, {len(seen & wanted)} of {len(wanted)} ids"
+    return ""
+
+
+def measure_peer(setup: Setup, name: str, transport: str, source: Source) -> dict[str, Any]:
+    """One run of another reader."""
+    scheme = "wss" if transport == "tls" else "ws"
+    command = [python_of(name), setup.peers_script, name, f"{scheme}://127.0.0.1:{source.port}", setup.peer_messages]
+    if transport == "tls":
+        command.append(setup.certificates[0])
+    done = subprocess.run(list(map(str, command)), capture_output=True, timeout=PEER_SEC_MAX, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(b"{")]
+    if done.returncode or not lines:
+        raise RuntimeError(f"{name} failed: {done.stderr.decode(errors='replace')[-2000:]}")
+    result = json.loads(lines[-1])
+    missing = setup.peer_messages - result["messages"]
+    return {**result, "transport": transport, "fault": f"{missing} messages missing" if missing > 1 else ""}

@@ -1,0 +1,207 @@
+"""How much memory recording takes: 300 symbols and 3 kinds at 20,000 messages a second for two minutes.
+
+    python tests/benchmarks/memory.py [--seconds N] [--rate N] [--symbols N] [--levels N] [--plain] [--json FILE]
+
+`streamsvc run` in its default settings, over TLS, from a source of our own: trades, order-book updates of 20 levels a
+side, and best bids and asks, of every symbol in turn. The memory of the main process and of each sealer is sampled every
+second; its peak is the kernel's own mark, which no sample can miss. Exits with 1 when the main process was ever above
+100 MB or a sealer above 400 MB, when either still grew in the second half of the time, or when a row is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from environments import HERE
+from processes import become_reaper, command_of, family_of, memory_of, own_cpu_ns
+from recorder import Recorder, free_port, queued_bytes, scratch_folder, settings_for, version
+from sources import make_certificates
+from table import print_table
+
+KINDS = ("trade", "depth", "bookTicker")
+MB = 1 << 20
+LIMITS_MB = {"main": 100, "sealer": 400}
+GROWTH_MB_MAX = {"main": 5, "sealer": 20}
+"""Memory in the last quarter of the time above that in the third quarter: a sealer's follows its segments."""
+SAMPLE_SEC = 1.0
+SETTLE_SEC = 0.5
+SETTLE_SEC_MAX = 60.0
+
+
+class Sampler:
+    """The memory of a service's processes over time."""
+
+    def __init__(self, main_pid: int) -> None:
+        self._main_pid = main_pid
+        self._begin = time.monotonic()
+        self.samples: list[dict[str, Any]] = []
+        self.peaks: dict[int, int] = {}
+        self.roles: dict[int, str] = {}
+
+    def sample(self) -> None:
+        """Look at every process once."""
+        seconds = round(time.monotonic() - self._begin, 1)
+        for pid in family_of(self._main_pid):
+            memory = memory_of(pid)
+            if memory is None:
+                continue
+            if pid not in self.roles:
+                self.roles[pid] = self._role(pid)
+            self.peaks[pid] = memory.peak_bytes
+            sample = {"seconds": seconds, "pid": pid, "role": self.roles[pid], "resident_bytes": memory.resident_bytes}
+            self.samples.append(sample)
+
+    def _role(self, pid: int) -> str:
+        if pid == self._main_pid:
+            return "main"
+        return "helper" if "resource_tracker" in command_of(pid) else "sealer"
+
+    def most_mb(self, pid: int, begin_sec: float, end_sec: float) -> float:
+        """The most that a process had between two times; 0 if it was not there."""
+        seen = [
+            sample["resident_bytes"]
+            for sample in self.samples
+            if sample["pid"] == pid and begin_sec <= sample["seconds"] < end_sec
+        ]
+        return round(max(seen, default=0) / MB, 1)
+
+
+def row_of(sampler: Sampler, pid: int, seconds: float) -> dict[str, Any]:
+    """What is told of one process, and what is wrong with it."""
+    role = sampler.roles[pid]
+    quarters = [sampler.most_mb(pid, seconds * number / 4, seconds * (number + 1) / 4) for number in range(4)]
+    peak_mb = round(sampler.peaks[pid] / MB, 1)
+    faults = []
+    if peak_mb > LIMITS_MB.get(role, peak_mb):
+        faults.append(f"above {LIMITS_MB[role]} MB")
+    if quarters[2] and quarters[3] - quarters[2] > GROWTH_MB_MAX.get(role, quarters[3]):
+        faults.append("grows")
+    return {"role": role, "pid": pid, "peak_mb": peak_mb, "quarters_mb": quarters, "fault": ", ".join(faults)}
+
+
+def start_source(args: argparse.Namespace, port: int, certificates: tuple[Path, Path, Path]) -> subprocess.Popen[bytes]:
+    """The source, serving."""
+    command = [sys.executable, HERE / "paced_source.py", "--port", port, "--rate", args.rate, "--levels", args.levels]
+    command += ["--streams", args.symbols * len(KINDS)]
+    if not args.plain:
+        command += ["--tls", *certificates[1:]]
+    source = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
+    assert source.stdout is not None
+    assert b"serving" in source.stdout.readline()
+    return source
+
+
+def stop_source(source: subprocess.Popen[bytes]) -> dict[str, int]:
+    """Stop the source; returns the messages that it sent, by kind."""
+    assert source.stdout is not None
+    source.send_signal(signal.SIGTERM)
+    sent: dict[str, int] = json.loads(source.stdout.readline())["messages"]
+    return sent
+
+
+def wait_settled(recorder: Recorder, port: int) -> None:
+    """Wait until what was sent is in the journal."""
+    deadline = time.monotonic() + SETTLE_SEC_MAX
+    size = -1
+    while (size_now := recorder.journal_bytes()) != size or queued_bytes(port):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the journal still grows after {SETTLE_SEC_MAX} s")
+        size = size_now
+        time.sleep(SETTLE_SEC)
+
+
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Record for a while, and look."""
+    certificates = make_certificates(folder)
+    port = free_port()
+    source = start_source(args, port, certificates)
+    symbols = [f"SYM{number}USDT" for number in range(args.symbols)]
+    authority = None if args.plain else certificates[0]
+    settings = settings_for(port, authority=authority, symbols=symbols, kinds=",".join(KINDS))
+    recorder = Recorder(folder, settings, {source.pid})
+    try:
+        while not recorder.is_ready():
+            recorder.check()
+            time.sleep(0.01)
+        sampler = Sampler(recorder.pid)
+        begin, begin_cpu_ns, begin_main_ns = time.monotonic(), recorder.cpu_ns(), own_cpu_ns(recorder.pid)
+        while time.monotonic() < begin + args.seconds:
+            sampler.sample()
+            recorder.check()
+            time.sleep(SAMPLE_SEC)
+        seconds = time.monotonic() - begin
+        cpu_ns, main_ns = recorder.cpu_ns() - begin_cpu_ns, own_cpu_ns(recorder.pid) - begin_main_ns
+        sent = stop_source(source)
+        wait_settled(recorder, port)
+        sampler.sample()
+        recorder.terminate()
+        code, _ = recorder.collect()
+    finally:
+        recorder.close()
+        source.kill()
+        source.wait()
+    wanted = {kind: sent[kind] * (2 * args.levels if kind == "depth" else 1) for kind in KINDS}
+    rows = {kind: recorder.rows(kind) for kind in KINDS}
+    return {
+        "version": version(),
+        "cores": os.cpu_count(),
+        "seconds": round(seconds, 1),
+        "messages_sent": sent,
+        "messages_per_sec": round(sum(sent.values()) / seconds),
+        "cpu_main_percent": round(100 * main_ns / seconds / 1e9, 1),
+        "cpu_all_percent": round(100 * cpu_ns / seconds / 1e9, 1),
+        "rows": rows,
+        "rows_wanted": wanted,
+        "exit_code": code,
+        "processes": [row_of(sampler, pid, seconds) for pid in sampler.peaks],
+        "samples": sampler.samples,
+    }
+
+
+def main() -> int:
+    """Measure, tell, judge; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--rate", type=float, default=20_000, help="messages a second, of all streams together")
+    parser.add_argument("--symbols", type=int, default=300)
+    parser.add_argument("--levels", type=int, default=20, help="of an order-book update, on each side")
+    parser.add_argument("--plain", action="store_true", help="plain TCP instead of TLS")
+    parser.add_argument("--json", type=Path, help="write everything, samples too, to this file")
+    args = parser.parse_args()
+    become_reaper()
+    with scratch_folder() as folder:
+        result = measure(args, folder)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    headings = ["process", "pid", "peak MB", "1st quarter", "2nd", "3rd", "4th", ""]
+    print_table(
+        headings,
+        [
+            [row["role"], str(row["pid"]), row["peak_mb"], *row["quarters_mb"], row["fault"]]
+            for row in result["processes"]
+        ],
+    )
+    print(
+        f"{result['messages_per_sec']:,} messages/s for {result['seconds']} s; CPU of the main process "
+        f"{result['cpu_main_percent']} %, of all {result['cpu_all_percent']} % of a core; rows {result['rows']}"
+    )
+    faults = [f"{row['role']} {row['pid']}: {row['fault']}" for row in result["processes"] if row["fault"]]
+    if result["rows"] != result["rows_wanted"]:
+        faults.append(f"rows wanted: {result['rows_wanted']}")
+    if result["exit_code"]:
+        faults.append(f"exit code {result['exit_code']}")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""A server that sends spot messages of the streams that its clients ask for, at a steady rate, for `memory.py`.
+
+    python paced_source.py --port 9101 --rate 20000 --streams 900 [--levels 20] [--tls CERTIFICATE KEY]
+
+The rate is that of `--streams` streams together; a client gets the share of the streams in its URL, which take turns.
+Messages carry the time at which they are made. On SIGTERM it stops sending, says how many messages of each kind it
+sent, and leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from functools import partial
+from urllib.parse import parse_qs, urlsplit
+
+from wire import Plain, Texts, Tls, accept_upgrade, clients_of, frame_of, server_context
+
+TICK_SEC = 0.002
+STOP_SEC_MAX = 2.0
+
+
+class PacedSource:
+    """Sends to every client its share of the rate."""
+
+    def __init__(self, rate: float, streams: int, levels: int) -> None:
+        self._rate_of_stream = rate / streams
+        self._levels = levels
+        self._texts: dict[str, Texts] = {}
+        self._lock = threading.Lock()
+        self._is_stopping = threading.Event()
+        self._done: list[Counter[str]] = []
+        self._threads: list[threading.Thread] = []
+
+    def take(self, connection: socket.socket, wrap: partial[Tls] | type[Plain]) -> None:
+        """Serve a client in a thread of its own."""
+        thread = threading.Thread(target=self._serve, args=(connection, wrap), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def stop(self) -> Counter[str]:
+        """Stop sending; returns the messages sent, by kind."""
+        self._is_stopping.set()
+        for thread in self._threads:
+            thread.join(STOP_SEC_MAX)
+        return sum(self._done, Counter())
+
+    def _serve(self, connection: socket.socket, wrap: partial[Tls] | type[Plain]) -> None:
+        sent: Counter[str] = Counter()
+        self._done.append(sent)
+        with connection:
+            try:
+                client = wrap(connection)
+                query = parse_qs(urlsplit(accept_upgrade(client)).query)
+                names = [name.split("@")[:2] for name in query["streams"][0].split("/")]
+                self._send(client, [(self._texts_of(symbol.upper()), kind) for symbol, kind in names], sent)
+                time.sleep(STOP_SEC_MAX)  # What is under way must not be cut off.
+            except OSError:
+                return
+
+    def _texts_of(self, symbol: str) -> Texts:
+        with self._lock:
+            if symbol not in self._texts:
+                self._texts[symbol] = Texts(symbol, random.Random(symbol), self._levels)
+            return self._texts[symbol]
+
+    def _send(self, client: Plain | Tls, streams: list[tuple[Texts, str]], sent: Counter[str]) -> None:
+        rate = self._rate_of_stream * len(streams)
+        begin, number = time.perf_counter(), 0
+        while not self._is_stopping.wait(TICK_SEC):
+            due = int((time.perf_counter() - begin) * rate)
+            now_ms = time.time_ns() // 1_000_000
+            frames = []
+            for place in range(number, due):
+                texts, kind = streams[place % len(streams)]
+                frames.append(frame_of(texts.make(kind, now_ms)))
+                sent[kind] += 1
+            client.send(frames)
+            number = due
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--streams", type=int, required=True)
+    parser.add_argument("--levels", type=int, default=20)
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+    args = parser.parse_args()
+    wrap = partial(Tls, context=server_context(*args.tls)) if args.tls else Plain
+    source = PacedSource(args.rate, args.streams, args.levels)
+    listener = socket.create_server(("127.0.0.1", args.port), backlog=64)
+
+    def serve() -> None:
+        for connection in clients_of(listener):
+            source.take(connection, wrap)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=serve, daemon=True).start()
+    print(json.dumps({"event": "serving"}), flush=True)
+    signal.sigwait({signal.SIGTERM})
+    print(json.dumps({"event": "sent", "messages": source.stop()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
