@@ -80,9 +80,9 @@ def _load(*, must_record: bool = True) -> LoadedSettings:
 def run() -> int:
     """Record until SIGTERM or Ctrl-C; both write and seal what is there, a second one stops at once."""
     loaded = _load()
-    from streamsvc import service  # noqa: PLC0415
+    from streamsvc.process import run_process  # noqa: PLC0415
 
-    return service.run_process(loaded)
+    return run_process(loaded)
 
 
 @app.command()
@@ -91,9 +91,7 @@ def config() -> None:
     from streamsvc.settings.show import setting_rows  # noqa: PLC0415
     from streamsvc.terminal import console, table  # noqa: PLC0415
 
-    rows = [
-        (row.variable, row.value or "-", row.unit, row.source) for row in setting_rows(_load(must_record=False))
-    ]
+    rows = [(row.variable, row.value or "-", row.unit, row.source) for row in setting_rows(_load(must_record=False))]
     console().print(table("", ("variable", "value", "unit", "from"), rows))
 
 

@@ -7,7 +7,7 @@ the end and writes what it holds. Failures are kept and raised when that is done
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
@@ -26,7 +26,7 @@ class Shutdown:
 
     def __init__(self) -> None:
         self._requested = trio.Event()
-        self._streams: trio.CancelScope | None = None
+        self._scopes: list[trio.CancelScope] = []
         self.failures: list[Exception] = []
 
     @property
@@ -39,12 +39,12 @@ class Shutdown:
         if not self._requested.is_set():
             logger.info("stopping", reason=reason)
             self._requested.set()
-        if self._streams is not None:
-            self._streams.cancel()
+        for scope in self._scopes:
+            scope.cancel()
 
     def ends(self, scope: trio.CancelScope) -> None:
-        """Make `scope` what a request cancels: the stream nursery's."""
-        self._streams = scope
+        """Have a request cancel `scope`, as the stream nursery's."""
+        self._scopes.append(scope)
         if self._requested.is_set():
             scope.cancel()
 
@@ -56,16 +56,29 @@ class Shutdown:
             self.failures.append(failure)
             self.request("failure")
 
+    def raise_failures(self) -> None:
+        """Raise what was kept, if anything."""
+        if self.failures:
+            raise ExceptionGroup("parts of the service failed", self.failures)
 
-async def stop_on_signals(shutdown: Shutdown, everything: trio.CancelScope) -> None:
-    """SIGTERM and SIGINT stop in good order; a second one cancels `everything` at once."""
+    async def guard_until_requested(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Run a part that makes no sense any more once the service is on its way out."""
+        with trio.CancelScope() as scope:
+            self.ends(scope)
+            await self.guard(task)
+
+
+async def stop_on_signals(shutdown: Shutdown, stop_at_once: Callable[[], NoReturn]) -> None:
+    """SIGTERM and SIGINT stop in good order; a second one does not wait for anything.
+
+    What was written is in the journal, and the next start seals it: leaving at once costs what a kill costs.
+    """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             name = signal.Signals(number).name
             if shutdown.is_requested:
                 logger.warning("stopping_at_once", reason=name)
-                everything.cancel()
-                return
+                stop_at_once()
             shutdown.request(name)
 
 

@@ -25,7 +25,7 @@ from streamsvc.integrity.keys import (
 )
 from streamsvc.integrity.report import Gap, Report, StreamCoverage
 from streamsvc.integrity.sequence import Coverage
-from streamsvc.persistence.catalogue import Catalogue, SealedFile
+from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.parquet import read_row_groups
 from streamsvc.schema import COLUMNS, MARKETS_BY_LABEL, Kind, Market
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
+
+    from streamsvc.persistence.manifest import SealedFile
 
 _DAY_NS = 86_400_000_000_000
 _HASH_BYTES = 1 << 20
@@ -74,6 +76,8 @@ def verify_folder(root: Path, progress: Callable[[int, int], None] = lambda _don
             progress(done, len(files))
         check.finish()
         known = {file.path for file in catalogue.sealed_files()}
+        for reason, size_bytes in catalogue.damage().items():
+            report.errors.append(f"journal: {size_bytes:,} bytes held no whole frame ({reason})")
     report.errors += [f"{path}: the catalogue does not know it" for path in sorted(on_disk - known)]
     report.errors += [f"journal/failed/{name}: could not be sealed" for name in folder.failed_segments()]
     report.unsealed_segments = len(folder.segments())
@@ -164,10 +168,11 @@ class _Check:
                     )
 
     def _keys_of(self, file: SealedFile, key: _StreamKey) -> NDArray[np.int64]:
-        tables = []
         names = [*dict.fromkeys(["symbol", *KEY_COLUMNS[key.kind]])]
-        for group in read_row_groups(self._folder.root / file.path, names):
-            tables.append(key_table(key.kind, group)[group["symbol"].astype(str) == key.symbol])
+        tables = [
+            key_table(key.kind, group)[group["symbol"].astype(str) == key.symbol]
+            for group in read_row_groups(self._folder.root / file.path, names)
+        ]
         return np.concatenate(tables)
 
 

@@ -93,7 +93,7 @@ class Watch:
         replace: Callable[[Stream], bool],
         now: float,
     ) -> None:
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._begin = {"resubscribe": resubscribe, "replace": replace}
         self._policy = RepairPolicy()
         self._watched = {slot: _Watched(slot) for slot in health.slots()}
@@ -117,13 +117,13 @@ class Watch:
             fresh = slot.messages - watched.messages
             messages += fresh
             slot.messages_per_sec = fresh / elapsed_sec if elapsed_sec > 0 else 0.0
-            verdict = slot.verdict(now, self._timeouts)
+            verdict = slot.verdict(now, self.timeouts)
             self._follow(watched, verdict, now, has_flowed=fresh > 0)
             watched.messages = slot.messages
             if slot.late_messages > watched.late_messages:
                 late.append(watched)
             if verdict is Verdict.STALLED:
-                stalled.append((slot, self._timeouts.of(slot.stream.kind) or 0.0))
+                stalled.append((slot, self.timeouts.of(slot.stream.kind) or 0.0))
             counts[Verdict.STALLED if watched.is_stalled and verdict is not Verdict.DISCONNECTED else verdict] += 1
         self._repair(stalled, now)
         self._tell_late(late, now)

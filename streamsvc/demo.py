@@ -1,0 +1,246 @@
+"""`streamsvc demo`: a simulated exchange, recorded for a minute, with a stall and a cut on the way, then verified.
+
+Everything runs in this process and the sealers' ones: exchange and recorder talk over TLS on loopback. The exchange
+keeps an account of what it withheld, so the demo can tell whether the recorder lacks exactly that.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+from rich.live import Live as LiveTable
+
+from streamsvc import log
+from streamsvc.errors import UsageError
+from streamsvc.integrity.report import Report, print_report
+from streamsvc.integrity.verify import verify_folder
+from streamsvc.schema import Kind, Market
+from streamsvc.service import run
+from streamsvc.settings import Settings
+from streamsvc.simulator.exchange import Exchange
+from streamsvc.simulator.market import Activity
+from streamsvc.simulator.serve import Addresses, make_tls, serve
+from streamsvc.simulator.sources import SyntheticSource
+from streamsvc.surroundings import real_surroundings
+from streamsvc.terminal import console, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from streamsvc.live import Live
+
+SPOT_SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+FUTURES_SYMBOLS = ("BTCUSDT", "ETHUSDT")
+STALLED_STREAM = "btcusdt@trade"
+_LOOK_SEC = 0.25
+_PLAIN_LINE_SEC = 5.0
+_HEADINGS = ("market", "symbol", "kind", "messages", "rows", "per s", "age s", "state")
+
+
+def run_demo(*, seconds: float, folder: Path | None, seed: int) -> int:
+    """Run it; returns 0 when what is missing is exactly what the exchange withheld.
+
+    Args:
+        seconds: How long to record.
+        folder: Where; None: a new folder below `./demo-data`.
+        seed: Of the simulated market.
+
+    Raises:
+        UsageError: the folder holds something already.
+    """
+    folder = _prepare(folder)
+    out = console()
+    out.print(f"Recording a simulated exchange into {folder} for {seconds:g} s; the log is {folder / 'demo.log'}")
+    with (folder / "demo.log").open("wb", buffering=0) as output:
+        close_log = log.configure(output=output)
+        try:
+            exchange = trio.run(partial(_record, seconds, folder, seed, out))
+        finally:
+            close_log()
+    report = verify_folder(folder)
+    print_report(report)
+    wrong = print_comparison(exchange, report, out)
+    _print_hints(folder, out)
+    return 1 if wrong or report.errors else 0
+
+
+def _prepare(folder: Path | None) -> Path:
+    from pathlib import Path as RealPath  # noqa: PLC0415 - annotations alone need it elsewhere
+
+    if folder is None:
+        folder = RealPath("demo-data") / time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty: name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _make_exchange(seed: int) -> Exchange:
+    start_us = time.time_ns() // 1000
+    busy, calm = Activity(trades_per_sec=30, quotes_per_sec=120), Activity(trades_per_sec=4, quotes_per_sec=20)
+    return Exchange(
+        SyntheticSource(
+            market, dict(zip(symbols, (busy, calm, calm), strict=False)), start_us=start_us, seed=seed + market
+        )
+        for market, symbols in ((Market.SPOT, SPOT_SYMBOLS), (Market.FUTURES, FUTURES_SYMBOLS))
+    )
+
+
+def _make_settings(addresses: Addresses, folder: Path, seconds: float) -> Settings:
+    """Everything quicker than in earnest, so that a minute shows it."""
+    urls: dict[str, Any] = {name.lower(): url for name, url in addresses.settings.items()}
+    return Settings(
+        **urls,
+        spot_symbols=SPOT_SYMBOLS,
+        futures_symbols=FUTURES_SYMBOLS,
+        spot_kinds=(Kind.TRADE, Kind.DEPTH, Kind.BOOK_TICKER),
+        futures_kinds=(Kind.TRADE, Kind.AGG_TRADE, Kind.DEPTH, Kind.BOOK_TICKER, Kind.MARK_PRICE),
+        data_dir=folder,
+        tls_ca_file=folder / "authority.pem",
+        trade_timeout=max(1.5, seconds / 12),
+        health_check_interval=0.5,
+        parquet_rotate_sec=max(2.0, seconds / 6),
+        reconnect_min_sec=0.5,
+        reconnect_max_sec=2.0,
+        disk_reserve_mb=16,
+        run_hours=seconds / 3600,
+    )
+
+
+async def _record(seconds: float, folder: Path, seed: int, out: Console) -> Exchange:
+    exchange = _make_exchange(seed)
+    async with trio.open_nursery() as nursery:
+        tls = make_tls(folder / "authority.pem")
+        addresses = await nursery.start(partial(serve, exchange, tls=tls))
+        settings = _make_settings(addresses, folder, seconds)
+        async with trio.open_nursery() as recording:
+            live = await recording.start(partial(run, settings, real_surroundings(settings)))
+            recording.start_soon(_commit_faults, exchange, live, seconds, out)
+            recording.start_soon(_show, live, out)
+        nursery.cancel_scope.cancel()
+    return exchange
+
+
+async def _commit_faults(exchange: Exchange, live: Live, seconds: float, out: Console) -> None:
+    """One stall and one cut; told as they happen."""
+    await trio.sleep(seconds * 0.2)
+    exchange.mute(Market.SPOT, STALLED_STREAM)
+    out.print(f"! the exchange falls silent on spot {STALLED_STREAM}; its connection and the book flow on")
+    with trio.move_on_after(seconds * 0.35):
+        while not live.watch.statistics().stalled:  # noqa: ASYNC110 - a look at what others see, not a signal
+            await trio.sleep(_LOOK_SEC)
+        out.print("! the recorder has noticed, and subscribes the stream anew")
+        await trio.sleep(1)
+    exchange.unmute(Market.SPOT, STALLED_STREAM)
+    await trio.sleep(seconds * 0.15)
+    count = exchange.cut(Market.FUTURES, "fin")
+    out.print(f"! the exchange cuts all {count} futures connections")
+
+
+def _stream_rows(live: Live) -> list[tuple[object, ...]]:
+    now = trio.current_time()
+    rows: list[tuple[object, ...]] = []
+    for slot in live.health.slots():
+        stream, age_sec = slot.stream, slot.age_sec(now)
+        rows.append(
+            (stream.market.label, stream.symbol, stream.kind.label, slot.messages, slot.rows,
+             round(slot.messages_per_sec), "-" if age_sec is None else f"{age_sec:.1f}",
+             slot.verdict(now, live.watch.timeouts).value)
+        )  # fmt: skip
+    return rows
+
+
+def _live_table(live: Live) -> Table:
+    return table(live.status_line(), _HEADINGS, _stream_rows(live), numbers=_HEADINGS[3:7])
+
+
+async def _show(live: Live, out: Console) -> None:
+    """A table that renews itself in a terminal; a line now and then elsewhere. Ends with the recording."""
+    if not out.is_terminal:
+        while not live.ended.is_set():
+            with trio.move_on_after(_PLAIN_LINE_SEC):
+                await live.ended.wait()
+            out.print(live.status_line())
+        return
+    with LiveTable(console=out, auto_refresh=False) as shown:
+        while not live.ended.is_set():
+            shown.update(_live_table(live), refresh=True)
+            with trio.move_on_after(_LOOK_SEC):
+                await live.ended.wait()
+
+
+@attrs.frozen
+class Comparison:
+    """One stream: the ids that the recording lacks, and those that the exchange sent to nobody."""
+
+    labels: tuple[str, str, str]
+    recorded: tuple[int, int]
+    lacking: list[tuple[int, int]]
+    withheld: list[tuple[int, int]]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether both are the same."""
+        return self.lacking == self.withheld
+
+
+def compare(exchange: Exchange, report: Report) -> list[Comparison]:
+    """What is missing between the first and the last recorded id, beside what the exchange withheld there.
+
+    Only kinds whose ids chain: of the others nobody can say.
+    """
+    lacking: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for gap in report.gaps:
+        lacking.setdefault((gap.market, gap.symbol, gap.kind), []).append((gap.first_missing_id, gap.last_missing_id))
+    coverage: dict[tuple[str, ...], Any] = {
+        (stream.market, stream.symbol, stream.kind): stream for stream in report.coverage
+    }
+    made = []
+    for record in exchange.ledger.records.values():
+        labels = record.market.label, record.symbol, record.kind
+        there = coverage.get(labels)
+        if not record.is_chained:
+            continue
+        if there is None:
+            made.append(Comparison(labels, (0, 0), list(record.produced), []))
+            continue
+        withheld = [(first, last) for first, last in record.missing if first > there.first_id and last < there.last_id]
+        recorded = there.first_id, there.last_id
+        made.append(Comparison(labels, recorded, lacking.get(labels, []), withheld))
+    return made
+
+
+def print_comparison(exchange: Exchange, report: Report, out: Console) -> int:
+    """Print it; returns how many streams lack something else than what was withheld."""
+    compared = compare(exchange, report)
+
+    def ids(ranges: list[tuple[int, int]]) -> int:
+        return sum(last - first + 1 for first, last in ranges)
+
+    rows = [
+        (*one.labels, ids(one.lacking), ids(one.withheld), "yes" if one.is_exact else "NO")
+        for one in compared
+        if one.lacking or one.withheld
+    ]
+    headings = ("market", "symbol", "kind", "ids missing", "ids withheld", "the same")
+    out.print(table("What the exchange withheld", headings, rows, numbers=headings[3:5]))
+    wrong = sum(not one.is_exact for one in compared)
+    if wrong:
+        out.print(f"{wrong} streams lack something else than what the exchange withheld", style="bold")
+    else:
+        out.print("What is missing is exactly what the exchange withheld.", style="bold")
+    return wrong
+
+
+def _print_hints(folder: Path, out: Console) -> None:
+    files = f"read_parquet('{folder}/parquet/trade/**/*.parquet', hive_partitioning = true)"
+    out.print("\nAsk the files, for example with duckdb:")
+    out.print("  select market, symbol, count(*) from", files, "group by all", markup=False)
+    out.print(f"Verify again:  streamsvc verify {folder}", markup=False)

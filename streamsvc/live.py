@@ -1,0 +1,84 @@
+"""A view of the running service for those who show it: systemd's status line, the demo's table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsvc.batch import BlockChannelStatistics
+    from streamsvc.intake import Intake
+    from streamsvc.persistence.nursery import Persistence
+    from streamsvc.streams.supervise import Supervisor
+    from streamsvc.watchdog.health import Health
+    from streamsvc.watchdog.notify import Notifier
+    from streamsvc.watchdog.watch import Watch
+
+_STUCK_SEC = 60.0
+"""A blocking call of the writer that takes longer means a hung disk, where systemd has no patience of its own."""
+
+
+@attrs.frozen
+class Live:
+    """The parts of a running service. Looking changes nothing.
+
+    Attributes:
+        watch: The totals of its last look.
+        health: Every stream.
+        supervisor: Every connection.
+        persistence: The writer and the backlog.
+        intake: What became of the messages.
+        channel: The channel to the writer.
+        ended: Set when everything is written and the drain is over.
+    """
+
+    watch: Watch
+    health: Health
+    supervisor: Supervisor
+    persistence: Persistence
+    intake: Intake
+    channel: Callable[[], BlockChannelStatistics]
+    ended: trio.Event = attrs.field(factory=trio.Event)
+
+    def is_writer_alive(self, patience_sec: float = _STUCK_SEC) -> bool:
+        """Whether the writer makes progress, has nothing to do, or is in a pause that it has declared.
+
+        A hung disk shows as one blocking call that does not end.
+        """
+        busy_since = self.persistence.state.busy_since
+        return busy_since is None or trio.current_time() - busy_since < patience_sec
+
+    def summary(self) -> dict[str, int | str]:
+        """Totals, for the log."""
+        counts, state = self.intake.counts, self.persistence.state
+        return {
+            "received": counts.received,
+            "quarantined": counts.quarantined,
+            "shed": counts.shed,
+            "written_bytes": state.written_bytes,
+            "segments_closed": state.segments_closed,
+            "unsealed_segments": self.persistence.backlog.segments,
+        }
+
+    def status_line(self) -> str:
+        """One line for people."""
+        report, state, connections = self.watch.statistics(), self.persistence.state, self.supervisor.statistics()
+        sealed = state.segments_closed - self.persistence.backlog.segments
+        return (
+            f"{state.state}, {state.mode} rotation; "
+            f"{connections.up} of {len(connections.connections)} connections up, {connections.reconnects} reconnects; "
+            f"{report.ok} streams ok, {report.stalled} stalled, {report.suspect} suspect, "
+            f"{report.disconnected} disconnected; {report.messages_per_sec:.0f} messages/s, "
+            f"{self.intake.counts.accepted} accepted; {max(sealed, 0)} segments sealed, "
+            f"{self.persistence.backlog.segments} waiting"
+        )
+
+    async def tell_status(self, notifier: Notifier, interval_sec: float) -> None:
+        """Keep systemd's status line fresh, until cancelled."""
+        while True:
+            notifier.status(self.status_line())
+            await trio.sleep(interval_sec)

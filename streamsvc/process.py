@@ -1,0 +1,64 @@
+"""`streamsvc run` as a process: logging, signals, exit codes."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from importlib.metadata import version
+from typing import TYPE_CHECKING, NoReturn
+
+import trio
+
+from streamsvc import log, service
+from streamsvc.errors import UsageError
+from streamsvc.log import logger
+from streamsvc.shutdown import Shutdown, stop_on_signals
+from streamsvc.surroundings import real_surroundings
+
+if TYPE_CHECKING:
+    from streamsvc.settings.source import LoadedSettings
+
+DONE, FAILED = 0, 1
+
+
+def run_process(loaded: LoadedSettings) -> int:
+    """Record until told to stop; returns the exit code.
+
+    Raises:
+        UsageError: the data folder is in use or cannot be used.
+    """
+    settings = loaded.settings
+    if settings.binance_api_key is not None:
+        log.hide_secret(settings.binance_api_key.reveal())
+    close_log = log.configure(settings.log_level, settings.log_format)
+
+    def stop_at_once() -> NoReturn:
+        close_log()
+        os._exit(FAILED)
+
+    async def main() -> None:
+        shutdown = Shutdown()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_on_signals, shutdown, stop_at_once)
+            await service.run(settings, real_surroundings(settings), shutdown=shutdown)
+            nursery.cancel_scope.cancel()
+
+    try:
+        logger.info("starting", version=version("streamsvc"), pid=os.getpid(), data_dir=str(settings.data_dir))
+        loaded.log_warnings()
+        trio.run(main)
+    except BaseExceptionGroup as group:
+        usage, rest = group.split(UsageError)
+        if rest is None and usage is not None:
+            raise _first(usage) from None
+        logger.exception("crashed")
+        traceback.print_exc()
+        return FAILED
+    finally:
+        close_log()
+    return DONE
+
+
+def _first(group: BaseExceptionGroup[UsageError]) -> UsageError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,178 @@
+"""The nursery tree, on one page.
+
+    watchdog nursery        outermost: health checks, sd_notify; beats until the drain is over
+      persistence nursery   journal writer, sealers, publisher
+        stream nursery      innermost: one supervised task per connection; cancelled first
+
+Stop: the stream nursery is cancelled; the ends of the channel close; the writer sees the end, writes and syncs what it
+holds, and what fits into `DRAIN_SEC` is sealed; the watchdog goes last. A crash inside takes the same way out, and is
+raised at the end.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from streamsvc.batch import open_block_channel
+from streamsvc.intake import Intake
+from streamsvc.live import Live
+from streamsvc.log import logger
+from streamsvc.persistence.nursery import Persistence, run_persistence
+from streamsvc.persistence.quarantine import Quarantine
+from streamsvc.persistence.tools import Tools
+from streamsvc.schema import Market
+from streamsvc.shutdown import Shutdown, stop_after
+from streamsvc.streams.plan import ConnectionPlan, plan_connections
+from streamsvc.streams.supervise import Supervisor
+from streamsvc.streams.tap import ReadTick
+from streamsvc.streams.transport import Wiring
+from streamsvc.venues.binance_futures import BinanceFutures
+from streamsvc.venues.binance_spot import BinanceSpot
+from streamsvc.watchdog.health import Health, Timeouts
+from streamsvc.watchdog.notify import run_watchdog
+from streamsvc.watchdog.symbols import check_symbols
+from streamsvc.watchdog.watch import Watch, run_watch
+
+if TYPE_CHECKING:
+    from streamsvc.settings import Settings
+    from streamsvc.surroundings import Sealers, Surroundings
+    from streamsvc.venues.venue import Venue
+
+
+async def run(
+    settings: Settings,
+    around: Surroundings,
+    *,
+    shutdown: Shutdown | None = None,
+    task_status: trio.TaskStatus[Live] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Record until `shutdown` is requested or `RUN_HOURS` are over.
+
+    Args:
+        settings: What to record, and all limits.
+        around: The machine, or doubles of it.
+        shutdown: How to end it; the caller may keep it.
+        task_status: Told, with a view of what goes on, when the first attempts were made.
+
+    Raises:
+        UsageError: within a group: the data folder is in use or cannot be used.
+        ExceptionGroup: whatever went wrong unexpectedly, after what was received is written.
+    """
+    shutdown = shutdown or Shutdown()
+    venues = make_venues(settings)
+    plans = plan_all(settings, venues)
+    health = Health(stream for plan in plans for stream in plan.streams)
+    sender, receiver = open_block_channel(settings.queue_max_bytes)
+    quarantine = Quarantine()
+    intake = Intake(health, sender, quarantine, late_ms=settings.latency_warn_ms)
+    supervisor = Supervisor(
+        plans,
+        venues=venues,
+        open_port=intake.open_port,
+        open_budget=around.open_budget,
+        wiring=_make_wiring(settings, around),
+    )
+    watch = _make_watch(settings, health, supervisor)
+
+    async with around.open_sealers(settings.save_concurrency) as sealers, trio.open_nursery() as watchdog_nursery:
+        async with trio.open_nursery() as persistence_nursery:
+            with sender:
+                tools = _make_tools(around, sealers, intake, supervisor)
+                persistence: Persistence = await persistence_nursery.start(
+                    run_persistence, settings, receiver, quarantine, tools
+                )
+                live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
+
+                look = partial(run_watch, watch, settings.health_check_interval)
+                watchdog_nursery.start_soon(shutdown.guard_until_requested, look)
+                for part in (
+                    partial(run_watchdog, around.notifier, live.is_writer_alive),
+                    partial(live.tell_status, around.notifier, settings.health_check_interval),
+                    partial(_check_all_symbols, settings, around),
+                    sealers.warm,
+                ):
+                    watchdog_nursery.start_soon(shutdown.guard, part)
+
+                async def record() -> None:
+                    async with trio.open_nursery() as stream_nursery:
+                        shutdown.ends(stream_nursery.cancel_scope)
+                        await stream_nursery.start(supervisor.run)
+                        around.notifier.ready()
+                        logger.info("ready", connections=len(plans), streams=len(health.slots()))
+                        task_status.started(live)
+                        if settings.run_hours is not None:
+                            stream_nursery.start_soon(stop_after, shutdown, settings.run_hours)
+
+                await shutdown.guard(record)
+                around.notifier.stopping()
+        logger.info("stopped", messages=intake.counts.accepted, **live.summary())
+        live.ended.set()
+        watchdog_nursery.cancel_scope.cancel()
+    shutdown.raise_failures()
+
+
+def make_venues(settings: Settings) -> dict[Market, Venue]:
+    """The markets at the speeds and places of the settings."""
+    return {
+        Market.SPOT: BinanceSpot(settings.binance_spot_ws_url, depth_ms=settings.spot_depth_ms),
+        Market.FUTURES: BinanceFutures(
+            settings.binance_futures_ws_url,
+            depth_ms=settings.futures_depth_ms,
+            mark_price_sec=settings.mark_price_sec,
+            trade_route=settings.futures_trade_route,
+        ),
+    }
+
+
+def plan_all(settings: Settings, venues: dict[Market, Venue]) -> list[ConnectionPlan]:
+    """The connections of all markets."""
+    return [
+        *plan_connections(venues[Market.SPOT], settings.spot_symbols, settings.spot_kinds),
+        *plan_connections(venues[Market.FUTURES], settings.futures_symbols, settings.futures_kinds),
+    ]
+
+
+def _make_wiring(settings: Settings, around: Surroundings) -> Wiring:
+    return Wiring(
+        dial=around.dial,
+        ssl_context=around.ssl_context,
+        tick=ReadTick(settings.read_tick_ms),
+        wall_ns=around.wall_ns,
+        rng=around.rng,
+        settings=settings,
+    )
+
+
+def _make_watch(settings: Settings, health: Health, supervisor: Supervisor) -> Watch:
+    timeouts = Timeouts(settings.trade_timeout, settings.orderbook_timeout, settings.first_message_sec)
+    return Watch(
+        health,
+        timeouts,
+        resubscribe=supervisor.resubscribe,
+        replace=supervisor.replace,
+        now=trio.current_time(),
+    )
+
+
+def _make_tools(around: Surroundings, sealers: Sealers, intake: Intake, supervisor: Supervisor) -> Tools:
+    return Tools(
+        run_blocking=around.run_blocking,
+        seal=sealers.seal,
+        wall_ns=around.wall_ns,
+        rows_by_symbol=intake.rows_by_symbol,
+        reconnects=lambda: supervisor.statistics().reconnects,
+        files=around.files,
+        token=around.rng.getrandbits(32),
+    )
+
+
+async def _check_all_symbols(settings: Settings, around: Surroundings) -> None:
+    """REST is not needed for recording: where it is down, that is an alarm in the log."""
+    wanted = {Market.SPOT: settings.spot_symbols, Market.FUTURES: settings.futures_symbols}
+    async with trio.open_nursery() as nursery:
+        for market, symbols in wanted.items():
+            if symbols:
+                nursery.start_soon(check_symbols, market, symbols, around.fetch_symbols, around.rng)
