@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
-from rich.live import Live as LiveTable
 
 from streamsvc import log
 from streamsvc.errors import UsageError
@@ -26,15 +25,13 @@ from streamsvc.simulator.market import Activity
 from streamsvc.simulator.serve import Addresses, make_tls, serve
 from streamsvc.simulator.sources import SyntheticSource
 from streamsvc.surroundings import real_surroundings
-from streamsvc.terminal import console, table
+from streamsvc.terminal import console, renewing, table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.console import Console
-    from rich.table import Table
-
     from streamsvc.live import Live
+    from streamsvc.terminal import Console, Table
 
 SPOT_SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 FUTURES_SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -169,9 +166,9 @@ async def _show(live: Live, out: Console) -> None:
                 await live.ended.wait()
             out.print(live.status_line())
         return
-    with LiveTable(console=out, auto_refresh=False) as shown:
+    with renewing(out) as show:
         while not live.ended.is_set():
-            shown.update(_live_table(live), refresh=True)
+            show(_live_table(live))
             with trio.move_on_after(_LOOK_SEC):
                 await live.ended.wait()
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+__all__ = ["Console", "Table", "console", "renewing", "table"]
 
 _PLAIN_WIDTH = 200
 
@@ -30,3 +34,10 @@ def table(
     for row in rows:
         made.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     return made
+
+
+@contextmanager
+def renewing(out: Console) -> Iterator[Callable[[Table], None]]:
+    """A place in a terminal for a table that changes; what is printed meanwhile stands above it."""
+    with Live(console=out, auto_refresh=False) as live:
+        yield lambda changed: live.update(changed, refresh=True)
