@@ -1,13 +1,13 @@
 """When a stalled stream is repaired, and how. Pure: the clock is an argument.
 
-Repairs of a stream alternate: subscribe it again, then replace its connection. The first comes at once, the second
-after the stream's timeout, every further one after twice the wait of the one before, up to `WAIT_MAX_SEC`. The waits
-start over only when the stream has gone `WAIT_MAX_SEC` without a stall: a quiet symbol, which stalls, trades and stalls
-again, is repaired more and more rarely, while a busy stream that dies is repaired at once.
+Repairs of a stream alternate while it says nothing: subscribe it again, then replace its connection. The first comes at
+once, the second after the stream's timeout, every further one after twice the wait of the one before, up to
+`WAIT_MAX_SEC`. The waits start over only when the stream has gone `WAIT_MAX_SEC` without a stall: a quiet symbol, which
+stalls, trades and stalls again, is repaired more and more rarely, while a busy stream that dies is repaired at once.
 
 Replacing a connection interrupts its neighbours, so connections have limits of their own: `REPLACE_MIN_SEC` between two
-replacements, and for streams whose replacement has already changed nothing once, a wait that doubles too. A replacement
-counts as a repair of every stalled stream of that connection.
+replacements, and a wait that doubles too for streams that have been through one since their waits started over. A
+replacement counts as a repair of every stalled stream of that connection.
 """
 
 from __future__ import annotations
@@ -46,23 +46,39 @@ class Repair:
 
 @attrs.define
 class _StreamRepairs:
-    """What was tried for a stream since its waits started over."""
+    """What was tried for a stream since its waits started over.
+
+    Attributes:
+        timeout_sec: The stream's timeout, the first wait.
+        tried: Repairs.
+        replaced: Those of them that replaced its connection.
+        next_at: When the next one may be.
+        last_stalled: When it was found stalled last.
+        last_step: The last repair.
+        messages: How many messages had come by then: more of them, and the stream has flowed in between.
+    """
 
     timeout_sec: float
     tried: int = 0
+    replaced: int = 0
     next_at: float = float("-inf")
     last_stalled: float = float("-inf")
+    last_step: Step = "replace"
+    messages: int = 0
 
-    @property
-    def step(self) -> Step:
-        return "replace" if self.tried % 2 else "resubscribe"
+    def step(self, slot: StreamHealth) -> Step:
+        """The next repair: the cheap one first whenever the stream has flowed since the last."""
+        if slot.messages != self.messages or self.last_step == "replace":
+            return "resubscribe"
+        return "replace"
 
-    def note(self, step: Step, now: float) -> None:
-        """A repair was made; one that replaced the connection settles a resubscribing that was due."""
-        if step != self.step:
-            self.tried += 1
+    def note(self, step: Step, slot: StreamHealth, now: float) -> None:
+        """A repair was begun."""
         self.next_at = now + doubled(self.timeout_sec, self.tried)
         self.tried += 1
+        self.replaced += step == "replace"
+        self.last_step = step
+        self.messages = slot.messages
 
 
 @attrs.define
@@ -103,7 +119,7 @@ class RepairPolicy:
         for slot, timeout_sec in stalled:
             repairs = self._streams.setdefault(slot, _StreamRepairs(timeout_sec))
             if now - repairs.last_stalled > WAIT_MAX_SEC:
-                repairs.tried, repairs.next_at = 0, now
+                repairs = self._streams[slot] = _StreamRepairs(timeout_sec)
             repairs.last_stalled = now
             if now >= repairs.next_at:
                 by_connection.setdefault(slot.connection, []).append(slot)
@@ -117,15 +133,15 @@ class RepairPolicy:
         limits = self._connections.setdefault(connection, _ConnectionRepairs())
         for slot in slots:
             repairs = self._streams[slot]
-            if repairs.step == "replace" and limits.may_replace(now, is_first_of_stream=repairs.tried == 1):
+            if repairs.step(slot) == "replace" and limits.may_replace(now, is_first_of_stream=not repairs.replaced):
                 return [Repair(slot, "replace")]
-        waiting = [slot for slot in slots if self._streams[slot].step == "resubscribe"]
+        waiting = [slot for slot in slots if self._streams[slot].step(slot) == "resubscribe"]
         return [Repair(slot, "resubscribe") for slot in waiting[:RESUBSCRIBES_MAX]]
 
     def note(self, repair: Repair, now: float) -> list[StreamHealth]:
         """A repair was begun; returns the streams that it is a repair of."""
         if repair.step == "resubscribe":
-            self._streams[repair.slot].note("resubscribe", now)
+            self._streams[repair.slot].note("resubscribe", repair.slot, now)
             return [repair.slot]
         connection = repair.slot.connection
         self._connections[connection].note(now)
@@ -136,5 +152,5 @@ class RepairPolicy:
             if slot.connection == connection and repairs.last_stalled == now
         ]
         for slot in repaired:
-            self._streams[slot].note("replace", now)
+            self._streams[slot].note("replace", slot, now)
         return repaired
