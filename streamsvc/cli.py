@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from streamsvc import __version__
 from streamsvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,19 +51,8 @@ class _Group(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
-def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if not value or context.resilient_parsing:
-        return
-    from importlib.metadata import version  # noqa: PLC0415
-
-    click.echo(f"streamsvc {version('streamsvc')}")
-    context.exit()
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
-)
+@click.version_option(__version__, "--version", message="%(prog)s %(version)s")
 def app() -> None:
     """Record what a crypto exchange says to Parquet, completely.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import traceback
-from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
-from streamsvc import log, service
+from streamsvc import __version__, log, service
 from streamsvc.errors import UsageError
 from streamsvc.log import logger
 from streamsvc.shutdown import Shutdown, stop_on_signals
@@ -44,7 +43,7 @@ def run_process(loaded: LoadedSettings) -> int:
             nursery.cancel_scope.cancel()
 
     try:
-        logger.info("starting", version=version("streamsvc"), pid=os.getpid(), data_dir=str(settings.data_dir))
+        logger.info("starting", version=__version__, pid=os.getpid(), data_dir=str(settings.data_dir))
         loaded.log_warnings()
         trio.run(main)
     except BaseExceptionGroup as group:
