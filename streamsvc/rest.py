@@ -7,6 +7,8 @@ whether the request was carried out.
 
 from __future__ import annotations
 
+import functools
+import zlib
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
@@ -164,7 +166,7 @@ class RestClient:
             follow_redirects=False,
             # Streams are dialled directly: REST takes no other way, proxy or not.
             trust_env=False,
-            headers={"Accept": "application/json", "User-Agent": "streamsvc"},
+            headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "streamsvc"},
         )
 
     async def _get(self, client: httpx.AsyncClient, path: str, parameters: Mapping[str, str | int]) -> bytes:
@@ -173,24 +175,48 @@ class RestClient:
         body = bytearray()
         try:
             async with client.stream("GET", path, params=dict(parameters)) as response:
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > ANSWER_BYTES_MAX:
-                        raise RestUnavailableError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+                # A loop that is left early would leave httpx's generators to the garbage collector: it is cancelled.
+                with trio.CancelScope() as reading:
+                    async for chunk in response.aiter_raw():
+                        if len(body) <= ANSWER_BYTES_MAX:
+                            body += chunk
+                        else:
+                            reading.cancel()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RestUnavailableError(_reason(error)) from error
         self._note_weight(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
+        is_packed = response.headers.get("Content-Encoding", "") == "gzip"
+        content = await self._run_blocking(functools.partial(_unpack, body)) if is_packed else bytes(body)
+        if len(content) > ANSWER_BYTES_MAX:
+            raise RestUnavailableError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
         if response.status_code == 200:
-            return bytes(body)
-        raise _error_of(response.status_code, response.headers.get("Retry-After", ""), bytes(body))
+            return content
+        raise _error_of(response.status_code, response.headers.get("Retry-After", ""), content)
 
     def _note_weight(self, text: str) -> None:
         if text.isascii() and text.isdigit() and len(text) < 10:
             self.used_weight = int(text)
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:_ERROR_CHARACTERS_MAX]}"
+def _unpack(body: bytearray) -> bytes:
+    """What was compressed, up to one byte more than is allowed."""
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        content = unpacker.decompress(body, ANSWER_BYTES_MAX + 1)
+    except zlib.error as error:
+        raise RestUnavailableError("an answer that cannot be unpacked") from error
+    if not unpacker.eof and len(content) <= ANSWER_BYTES_MAX:
+        raise RestUnavailableError("an answer that was cut")
+    return content
+
+
+def _reason(error: BaseException) -> str:
+    """The first fault of a chain that says something: httpx often hides what TLS or the system said."""
+    kind = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return f"{kind}: {str(cause or '')[:_ERROR_CHARACTERS_MAX]}"
 
 
 def _error_of(status: int, retry_after: str, body: bytes) -> RestError:
