@@ -7,6 +7,7 @@ schema and never from the values. The same rows give the same bytes.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +68,8 @@ def _as_series(values: NDArray[Any], dtype: Any) -> pd.Series[Any]:
     if isinstance(dtype, pd.CategoricalDtype):
         return pd.Series(pd.Categorical.from_codes(values, dtype=dtype, validate=False))
     if str(dtype).startswith("datetime64"):
-        return pd.Series(values.view("M8[ns]")).dt.tz_localize("UTC")
+        # The schema says UTC; with a time zone on the values fastparquet would use what pandas is about to change.
+        return pd.Series(values.view("M8[ns]"), copy=False)
     assert values.dtype == dtype, f"{values.dtype} is not {dtype}"
     return pd.Series(values, copy=False)
 
@@ -84,30 +86,22 @@ def read_row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterato
 
     Raises:
         DamagedError: it is no whole Parquet file, or lacks one of the columns.
+        OSError: it cannot be read.
     """
-    try:
-        file = ParquetFile(str(path))
-        for row_group in file:
+    with path.open("rb") as file, _faults_mapped(path):
+        for row_group in ParquetFile(file):
             frame = row_group.to_pandas(columns=list(columns) if columns is not None else None)
             yield {name: _as_array(frame[name]) for name in frame.columns}
+
+
+@contextmanager
+def _faults_mapped(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, MemoryError):
         raise
     except Exception as fault:
         # fastparquet raises whatever its parser stumbles over.
-        raise DamagedError(f"{path} cannot be read: {fault!r}") from fault
-
-
-def count_rows(path: Path) -> int:
-    """The rows of a file by its footer.
-
-    Raises:
-        DamagedError: it is no whole Parquet file.
-    """
-    try:
-        return int(ParquetFile(str(path)).count())
-    except (OSError, MemoryError):
-        raise
-    except Exception as fault:
         raise DamagedError(f"{path} cannot be read: {fault!r}") from fault
 
 

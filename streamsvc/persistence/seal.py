@@ -230,7 +230,9 @@ class _Sealer:
         market, kind = table.market, table.kind
         place = f"parquet/{kind.label}/market={market.label}/date={day.date}/{self._name}.parquet"
         target = self._folder / place
-        target.parent.mkdir(parents=True, exist_ok=True)
+        # Not with `parents`: where our folder was removed, we are an orphan and must not make it again.
+        for parent in reversed(list(target.relative_to(self._folder).parents)[:-1]):
+            (self._folder / parent).mkdir(exist_ok=True)
         with target.open("wb") as raw:
             file = _HashedFile(raw)
             write_file(file, COLUMNS[kind], table.categories(), table.row_groups(day))  # type: ignore[arg-type]

@@ -96,7 +96,9 @@ def test_a_tail_that_is_no_frame_is_reported_with_its_place(tail, reason):
 def test_frames_after_a_stretch_of_garbage_are_found():
     """The reader goes on at the next frame whose checksum holds."""
     middle = ENDS[1]
-    assert (BLOCKS, [Damage(middle, 5, "damaged_frame")]) == split(SEGMENT[:middle] + b"\xf5\xf6\xf7\xf8x" + SEGMENT[middle:])
+    assert (BLOCKS, [Damage(middle, 5, "damaged_frame")]) == split(
+        SEGMENT[:middle] + b"\xf5\xf6\xf7\xf8x" + SEGMENT[middle:]
+    )
 
 
 def test_frames_of_another_segment_are_not_taken():
@@ -152,4 +154,6 @@ def test_any_bytes_are_handled(data):
 
 
 def test_receive_times_are_kept_to_the_nanosecond():
-    assert [RECEIVED_NS + 1] == [each.received_ns for each in split(segment_bytes([block([b"x"], received_ns=RECEIVED_NS + 1)]))[0]]
+    assert [RECEIVED_NS + 1] == [
+        each.received_ns for each in split(segment_bytes([block([b"x"], received_ns=RECEIVED_NS + 1)]))[0]
+    ]

@@ -24,7 +24,7 @@ def test_a_segment_closes_by_its_size():
 
 
 def test_one_busy_symbol_shortens_the_rotation():
-    """The threshold counts one symbol's rows in the open segment, and the segment is then judged by the short length."""
+    """The threshold counts one symbol's rows in the open segment, which then closes by the short rotation."""
     rotation = Rotation(LIMITS)
     rotation.opened(0)
     assert None is rotation.judge(20, {BTC: 999, ETH: 999})
