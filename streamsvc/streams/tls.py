@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -63,7 +63,6 @@ class TlsStream(trio.abc.Stream):
         self._is_send_cut = False  # A send was cut off somewhere in a record: no other may follow.
         self._is_over = False  # The peer's bytes have ended.
         self._fault: ConnectionFaultError | None = None  # Lies behind data that is delivered first.
-        self._buffer = memoryview(bytearray(READ_BYTES))
 
     async def _do_handshake(self) -> None:
         is_done = False
@@ -89,35 +88,35 @@ class TlsStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
         limit = min(max_bytes or READ_BYTES, READ_BYTES)
         while self._fault is None:
-            size, is_over = self._drain(limit)
-            if size or is_over:
-                return bytes(self._buffer[:size])
+            data, is_over = self._drain(limit)
+            if data or is_over:
+                return data
             await self._flush()  # The answer to a key update, or an alert.
             if self._fault is None:
                 await self._fill()
         raise self._fault
 
-    def _drain(self, limit: int) -> tuple[int, bool]:
-        """Decrypt records into the buffer until none is left, `limit` is reached or a fault comes.
+    def _drain(self, limit: int) -> tuple[bytes, bool]:
+        """Decrypt records until none is left, `limit` is reached or a fault comes, which is kept for later.
 
         Returns:
-            How many bytes the buffer holds, and whether the peer has said that it has no more.
+            The data, and whether the peer has said that it has no more.
         """
-        read, buffer, size = self._tls.read, self._buffer, 0
+        read, parts, is_over = self._tls.read, [], False
         try:
-            while size < limit:
-                count = cast("int", read(limit - size, buffer[size:]))
-                if not count:
-                    return size, True
-                size += count
+            while limit and not is_over:
+                part = read(limit)
+                parts.append(part)
+                limit -= len(part)
+                is_over = not part
         except ssl.SSLWantReadError:
-            return size, False
+            pass
         except ssl.SSLZeroReturnError:
-            return size, True
+            is_over = True
         except ssl.SSLError as error:
             self._fault = _fault_of(error)
             self._fault.__cause__ = error
-        return size, False
+        return b"".join(parts), is_over
 
     async def _fill(self) -> None:
         """Bring ciphertext from the transport, or its end."""
