@@ -91,7 +91,7 @@ class TlsStream(trio.abc.Stream):
             data, is_over = self._drain(limit)
             if data or is_over:
                 return data
-            await self._flush()  # The answer to a key update, or an alert.
+            await self._flush()  # A fault's alert, or the answer to a renegotiation.
             if self._fault is None:
                 await self._fill()
         raise self._fault
