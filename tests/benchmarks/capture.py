@@ -5,13 +5,14 @@
 aggTrades of 100 symbols over loopback, from a source that is never the slower side. In each round every reader takes
 its turn, so that what else the machine does hits all of them; compare within a round, and trust the ratios' median.
 
-`streamsvc` is measured as users have it: `streamsvc run` in its default settings, a process with its sealers, journal
-on the disk of this checkout. Its imports are over before the source is let go; what they cost stands apart. The clock
-runs from the first message sent. `to journal` ends when the journal has stopped growing. Once it has, and nothing lies
-in the sockets any more, the service gets a SIGTERM, as it would on any stop, so that it seals the rest at once instead
-of waiting for the next rotation; `to catalogue` ends when the last row is in the catalogue, and is what counts. CPU is
-that of all its processes, from the source's start to their end, exact to 10 ms: sealers that have exited are in it.
-A run counts only if the catalogue, and the files themselves, hold every message that was sent, once.
+`streamsvc` is measured as users have it: `streamsvc run` in its default settings (but CLOSE_TIMEOUT_SEC, since sources
+answer no close frame), a process with its sealers, its journal on the disk of this checkout. Its imports are over
+before the source is let go; what they cost stands apart. The clock runs from the first message sent. `to journal` ends
+when the journal has stopped growing. Once it has, and nothing lies in the sockets any more, the service gets a SIGTERM,
+as it would on any stop, so that it seals the rest at once instead of waiting for the next rotation; `messages/s` ends
+when the last row is in the catalogue, and is what counts. CPU is that of all its processes, from the source's start to
+their end, exact to 10 ms: sealers that have exited are in it. A run counts only if the catalogue, and the files
+themselves, hold every message that was sent, once.
 
 The others read the same source and store nothing: `cryptofeed` as far as its callback for trades, `trio_websocket`,
 `websockets` and `picows` just the message. Their rate and CPU time are their own account, from their first message.

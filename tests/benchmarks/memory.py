@@ -3,9 +3,9 @@
     python tests/benchmarks/memory.py [--seconds N] [--rate N] [--symbols N] [--levels N] [--plain] [--json FILE]
 
 `streamsvc run` in its default settings, over TLS, from a source of our own: trades, order-book updates of 20 levels a
-side, and best bids and asks, of every symbol in turn. The memory of the main process and of each sealer is sampled every
-second; its peak is the kernel's own mark, which no sample can miss. Exits with 1 when the main process was ever above
-100 MB or a sealer above 400 MB, when either still grew in the second half of the time, or when a row is missing.
+side, and best bids and asks, of every symbol in turn. The memory of the main process and of each sealer is sampled
+every second; its peak is the kernel's own mark, which no sample can miss. Exits with 1 when the main process was ever
+above 100 MB or a sealer above 400 MB, when either still grew in the second half of the time, or when a row is missing.
 """
 
 from __future__ import annotations

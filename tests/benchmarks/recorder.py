@@ -181,6 +181,8 @@ def settings_for(port: int, *, authority: Path | None, symbols: list[str], kinds
     settings = {
         "SPOT_SYMBOLS": ",".join(symbols),
         "SPOT_KINDS": kinds,
+        # Sources do not answer a close frame, as an exchange does: waiting for that would count as sealing.
+        "CLOSE_TIMEOUT_SEC": "0.1",
         "BINANCE_SPOT_WS_URL": f"{'wss' if authority else 'ws'}://127.0.0.1:{port}",
     }
     return settings | ({"TLS_CA_FILE": str(authority)} if authority else {})
