@@ -141,8 +141,8 @@ def synthetic(market: Market, symbols=None) -> SyntheticSource:
 
 
 @pytest.fixture
-async def stage_of(nursery, autojump_clock):  # noqa: ARG001 - the clock must be in place
-    """Makes stages under a clock that jumps."""
+async def stage_of(nursery):
+    """Makes stages. The test itself must ask for `autojump_clock`, else the clock is the real one."""
 
     async def make(*sources, **changes) -> Stage:
         sources = sources or tuple(synthetic(market) for market in Market)
