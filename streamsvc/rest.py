@@ -1,8 +1,10 @@
 """A client of the exchange's REST, with every wait and size bounded. The only importer of httpx.
 
-httpx takes a tenth of a second to import, so it is imported in a thread when the first request is made. Statuses are
-mapped as Binance documents them: 429 and 418 ask us to stay away, 403 is the firewall, 5xx and -1007 leave it unknown
-whether the request was carried out.
+httpx takes a tenth of a second to import, so it is imported in a thread when the first request is made. That project has
+ended and httpx2 goes on with it; a change of library is a change of this file.
+
+Statuses are mapped as Binance documents them: 429 and 418 ask us to stay away, 403 is the firewall, 5xx and -1007 leave
+it unknown whether the request was carried out.
 """
 
 from __future__ import annotations
@@ -112,6 +114,7 @@ class RestClient:
         """The weight that the exchange says we have used in this minute; None before it said so."""
 
     async def __aenter__(self) -> Self:
+        await trio.lowlevel.checkpoint()
         return self
 
     async def __aexit__(
@@ -120,6 +123,7 @@ class RestClient:
         if self._client is not None:
             with trio.move_on_after(1, shield=True):
                 await self._client.aclose()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def symbol_statuses(self, market: Market) -> dict[str, str]:
         """The status of every symbol of a market, e.g. `TRADING` (weight 20 on spot, 1 on futures).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import ssl
@@ -56,8 +57,8 @@ async def serving(server: Server, context: ssl.SSLContext | None = None):
         await server.handle(stream)
 
     async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, handle, [listener])
+        serve = functools.partial(trio.serve_tcp, handle, 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
         server.url = f"{'https' if context else 'http'}://127.0.0.1:{listener.socket.getsockname()[1]}"
         yield server
         nursery.cancel_scope.cancel()
@@ -71,8 +72,9 @@ async def fetch(server: Server, context: ssl.SSLContext | None = None, **options
             return error
 
 
-async def test_a_request_and_its_answer():
+async def test_a_request_and_its_answer(monkeypatch):
     """Parameters are encoded, the weight used is noted, no proxy or cookie comes in between."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     server = Server(answer(200, b"{}", "X-MBX-USED-WEIGHT-1M: 37"))
     async with serving(server), RestClient(server.url) as client:
         assert b"{}" == await client.get("/api/v3/time", {"symbol": "BTC&USDT", "limit": 5})
@@ -137,7 +139,7 @@ async def test_limited(status, body, header, expected):
         answer(503, b'{"code":-1,"msg":"Unknown error"}'),
         answer(403, b"<html>firewall"),
         answer(400, b'{"code":-1007,"msg":"Timeout"}'),
-        answer(302, b"", "Location: http://127.0.0.1:1/elsewhere"),
+        answer(302, b"", "Location: /elsewhere"),
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz",
         answer(200, gzip.compress(b"x" * 1000)[:-4], "Content-Encoding: gzip"),
@@ -174,6 +176,14 @@ async def test_an_answer_that_is_too_large(monkeypatch, is_packed):
     reply = answer(200, gzip.compress(body), "Content-Encoding: gzip") if is_packed else answer(200, body)
     error = await fetch(Server(reply))
     assert isinstance(error, RestUnavailableError)
+    assert "an answer of more than 100000 bytes" == str(error)
+
+
+async def test_an_answer_that_is_too_large_is_not_read_to_its_end(monkeypatch):
+    """Reading stops at the limit, though the server has more."""
+    monkeypatch.setattr(rest, "ANSWER_BYTES_MAX", 100_000)
+    reply = answer(200, b"x" * 1_000_000).replace(b"1000000", b"9000000")
+    error = await fetch(Server(reply, hangs=True), timeout_sec=5)
     assert "an answer of more than 100000 bytes" == str(error)
 
 

@@ -90,6 +90,7 @@ async def run_watchdog(notifier: Notifier, is_alive: Callable[[], bool]) -> None
         notifier: Who is told. If no watchdog is asked for, this returns at once.
         is_alive: Whether the writer makes progress, or is in a pause that it has declared.
     """
+    await trio.lowlevel.checkpoint()
     if notifier.watchdog_sec is None:
         return
     is_withheld = False

@@ -217,10 +217,11 @@ def test_late_messages_are_told_at_a_bounded_rate():
             slot.late_messages += 2
             slot.latency_ms = 1000 + number
             desk.flow(slot.stream)
+        already = len(desk.named("stream_late"))
         assert 50 == desk.look().late
+        assert len(desk.named("stream_late")) - already <= LATE_EVENTS_MAX
     told = desk.named("stream_late")
     assert ("S49", 1049, 2) == (told[0]["symbol"], told[0]["latency_ms"], told[0]["late_messages"])
-    assert len(told) <= LATE_EVENTS_MAX * looks
     assert all(2 >= sum(event["symbol"] == stream.symbol for event in told) for stream in streams)
     assert 2 * (1 + LATE_REPEAT_SEC / INTERVAL_SEC) >= max(event["late_messages"] for event in told) > 2
     assert 0 == desk.look().late
