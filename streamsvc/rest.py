@@ -1,7 +1,7 @@
 """A client of the exchange's REST, with every wait and size bounded. The only importer of httpx.
 
-httpx takes a tenth of a second to import, so it is imported in a thread when the first request is made. That project has
-ended and httpx2 goes on with it; a change of library is a change of this file.
+httpx takes a tenth of a second to import, so it is imported in a thread when the first request is made. The project
+has ended and httpx2 goes on with it; a change of library is a change of this file.
 
 Statuses are mapped as Binance documents them: 429 and 418 ask us to stay away, 403 is the firewall, 5xx and -1007 leave
 it unknown whether the request was carried out.
