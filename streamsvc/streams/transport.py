@@ -100,10 +100,27 @@ async def open_transport(url: str, wiring: Wiring) -> AsyncIterator[Transport]:
                         await transport.say_goodbye()
                     nursery.cancel_scope.cancel()
     finally:
-        with trio.move_on_after(wiring.settings.close_timeout_sec, shield=True):
-            if tap is not None and tap.splitter.violation:
+        with trio.move_on_after(2 * wiring.settings.close_timeout_sec, shield=True):
+            await _close(stream, tap, wiring.settings.close_timeout_sec)
+
+
+async def _close(stream: trio.abc.Stream, tap: FrameTap | None, timeout_sec: float) -> None:
+    """Close the stream, whatever happens on the way."""
+    try:
+        if tap is not None and tap.splitter.violation and tap.splitter.head:
+            # We have failed the connection: closing on unread bytes would reset our close frame on its way.
+            with trio.move_on_after(timeout_sec, shield=True), contextlib.suppress(ConnectionFaultError):
                 await _discard(stream)
-            await stream.aclose()  # Closes even when the deadline cuts it.
+    finally:
+        with trio.move_on_after(timeout_sec, shield=True):
+            await stream.aclose()  # It closes also when the deadline cuts it.
+
+
+async def _discard(stream: trio.abc.Stream) -> None:
+    """Read to the end."""
+    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while await stream.receive_some(READ_BYTES):
+            pass
 
 
 async def _dial(wiring: Wiring, host: str, port: int, deadline: float) -> trio.abc.Stream:
@@ -121,13 +138,6 @@ async def _shake_hands(nursery: trio.Nursery, tap: FrameTap, host: str, resource
         stream: Any = tap  # It takes any stream, whatever its annotation says.
         return await wrap_client_stream(nursery, stream, host, resource, message_queue_size=1, max_message_size=0)
     raise tap.fault or ConnectionFaultError("handshake", "the connection ended within the handshake")
-
-
-async def _discard(stream: trio.abc.Stream) -> None:
-    """Read on after we have failed the connection: closing on unread bytes would reset our close frame on its way."""
-    with contextlib.suppress(trio.BrokenResourceError, ConnectionFaultError):
-        while await stream.receive_some(READ_BYTES):
-            pass
 
 
 class Transport:
@@ -189,7 +199,8 @@ class Transport:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await self._websocket.get_message()
-        self._tap.end()
+        if not self._tap.is_leaving:  # Otherwise the tap still has to bring the peer's close frame.
+            self._tap.end()
 
     async def say_goodbye(self) -> None:
         """Send a close frame and wait for the peer's; the caller bounds the time and closes the stream."""
