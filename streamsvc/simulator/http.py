@@ -56,16 +56,17 @@ class Answer:
 
 @attrs.frozen
 class Upgrade:
-    """The connection becomes something else: `run` gets the bytes that have already come and owns it until it returns.
+    """The connection becomes something else.
 
     Attributes:
         headers: Of the 101 answer.
-        run: What to do then.
-        drip_sec: A pause after each byte of the answer.
+        run: Owns the connection until it returns. It gets what sends the 101 answer, to be called first, and the bytes
+            that have already come: so it can be known to others before the client knows of it.
+        drip_sec: A pause before each byte of the answer.
     """
 
     headers: tuple[tuple[str, str], ...]
-    run: Callable[[bytes], Awaitable[None]]
+    run: Callable[[Callable[[], Awaitable[None]], bytes], Awaitable[None]]
     drip_sec: float = 0.0
 
 
@@ -160,14 +161,14 @@ def _answer_bytes(connection: h11.Connection, answer: Answer) -> bytes:
 
 
 async def _upgrade(connection: h11.Connection, transport: Transport, upgrade: Upgrade) -> None:
-    switching = h11.InformationalResponse(status_code=101, headers=list(upgrade.headers))
-    head = connection.send(switching)
-    assert head is not None
-    if upgrade.drip_sec:
-        for byte in head:
-            await trio.sleep(upgrade.drip_sec)
-            await transport.send([bytes([byte])])
-    else:
-        await transport.send([head])
+    head = connection.send(h11.InformationalResponse(status_code=101, headers=list(upgrade.headers)))
     early, _is_closed = connection.trailing_data
-    await upgrade.run(early)
+    assert head is not None
+    pieces = [bytes([byte]) for byte in head] if upgrade.drip_sec else [head]
+
+    async def send_head() -> None:
+        for piece in pieces:
+            await trio.sleep(upgrade.drip_sec)
+            await transport.send([piece])
+
+    await upgrade.run(send_head, early)

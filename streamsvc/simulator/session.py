@@ -28,7 +28,7 @@ from streamsvc.simulator.transport import CLOSE_TIMEOUT_SEC, PeerGoneError, Tran
 from streamsvc.simulator.wire import combined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from streamsvc.simulator.ledger import Cause, StreamRecord
     from streamsvc.simulator.requests import Endpoint
@@ -93,10 +93,11 @@ class Session:
         self._end_at = math.inf
         self._alarm = trio.Event()
 
-    async def run(self, early: bytes) -> None:
+    async def run(self, send_head: Callable[[], Awaitable[None]], early: bytes) -> None:
         """Serve the connection until it ends; a cut has then been made, anything else is left to the caller's close.
 
         Args:
+            send_head: Answers the upgrade request.
             early: Bytes that came right behind the upgrade request.
         """
         hub = self._hub
@@ -104,6 +105,7 @@ class Session:
         self._end_at = trio.current_time() + hub.options.lifetime_sec
         try:
             with self._scope:
+                await send_head()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send)
                     nursery.start_soon(self._keep_alive)
