@@ -1,19 +1,21 @@
 """What identifies a row of each kind, and what its ids cover, over the columns of one file (pure numpy).
 
-A key is a table of int64 columns: two rows of one symbol with equal keys are the same message (the same level of the
-same update, for order books). Kinds without an id follow `binance.md`: the same message twice is markPrice by (symbol,
-event time), kline by (symbol, open time, event time), forceOrder by the whole order.
+A key is a row of int64 numbers: two rows of one stream with equal keys are the same message (the same level of the same
+update, for order books), whichever connection brought it. Kinds without an id follow `binance.md`: the same message
+twice is markPrice by (symbol, event time), kline by (symbol, open time, event time), forceOrder by its whole order.
+What a connection itself stamps (`receive_time`, and spot's `exchange_time` of a bookTicker) is in no key.
 """
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
 from streamsvc.integrity.sequence import IdRange
-from streamsvc.schema import Kind, Market
+from streamsvc.schema import COLUMNS, Kind, Market
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,15 +32,23 @@ KEY_COLUMNS: dict[Kind, tuple[str, ...]] = {
     Kind.AGG_TRADE: ("agg_trade_id",),
     Kind.DEPTH: ("final_update_id", "first_update_id", "side", "price"),
     Kind.BOOK_TICKER: ("update_id",),
-    Kind.KLINE_1M: ("open_time", "event_time"),
+    Kind.KLINE_1M: ("event_time", "open_time"),
     Kind.MARK_PRICE: ("exchange_time",),
     Kind.FORCE_ORDER: (
-        "exchange_time", "event_time", "side", "price", "average_price", "quantity", "filled_quantity",
+        "exchange_time",
+        "side",
+        "order_type",
+        "time_in_force",
+        "price",
+        "average_price",
+        "quantity",
+        "filled_quantity",
+        "status",
     ),
-}  # fmt: skip
-"""The first column orders a stream in time: a file's rows of one symbol lie between its least and its greatest."""
+}
+"""The first column grows along a stream, so that files of one stream that follow each other do not overlap in it."""
 
-RANGE_COLUMNS: dict[Kind, tuple[str, ...]] = {
+_RANGE_COLUMNS: dict[Kind, tuple[str, ...]] = {
     Kind.DEPTH: ("previous_final_update_id",),
     Kind.KLINE_1M: ("is_closed",),
 }
@@ -51,10 +61,10 @@ class StreamPart:
 
     Attributes:
         rows: Their number.
-        duplicates: Keys that come more than once in this file.
+        duplicates: Rows whose key another row before them has.
         first_key: The least value of the first key column.
         last_key: The greatest.
-        ranges: The ids that are covered; empty for kinds whose gaps cannot be seen.
+        ranges: The ids that are covered, disjoint and ascending; empty for kinds whose gaps cannot be seen.
     """
 
     rows: int
@@ -65,36 +75,45 @@ class StreamPart:
 
 
 def columns_needed(kind: Kind) -> list[str]:
-    """The columns that `split_streams` reads of a kind."""
-    epoch = ["epoch"] if kind in (Kind.TRADE, Kind.AGG_TRADE, Kind.DEPTH, Kind.BOOK_TICKER) else []
-    return ["symbol", *epoch, *KEY_COLUMNS[kind], *RANGE_COLUMNS.get(kind, ())]
-
-
-def key_table(kind: Kind, columns: Columns) -> NDArray[np.int64]:
-    """The key of every row: shape (rows, key columns), int64."""
-    return np.stack([_as_int64(columns[name]) for name in KEY_COLUMNS[kind]], axis=1)
+    """The columns that the functions here read of a kind."""
+    epoch = ["epoch"] if "epoch" in COLUMNS[kind] else []
+    return ["symbol", *epoch, *KEY_COLUMNS[kind], *_RANGE_COLUMNS.get(kind, ())]
 
 
 def split_streams(kind: Kind, market: Market, columns: Columns) -> dict[tuple[str, int], StreamPart]:
-    """What one file holds of each stream, by symbol and epoch."""
-    parts: dict[tuple[str, int], StreamPart] = {}
-    symbols, codes = np.unique(columns["symbol"].astype(str), return_inverse=True)
-    epochs = columns.get("epoch", np.zeros(len(codes), np.int64))
-    keys = key_table(kind, columns)
+    """What one file holds of each stream, by symbol and epoch. The file has at least one row."""
+    symbols, codes = _codes(columns["symbol"])
+    epochs = _epochs(columns, len(codes))
+    keys = [_as_int64(columns[name]) for name in KEY_COLUMNS[kind]]
+    order = np.lexsort((*reversed(keys), epochs, codes))
+    is_same_stream = _repeats(codes[order]) & _repeats(epochs[order])
+    is_same_row = is_same_stream.copy()
+    for key in keys:
+        is_same_row &= _repeats(key[order])
     starts, ends, counted = _covered(kind, market, columns)
-    for code, symbol in enumerate(symbols):
-        of_symbol = codes == code
-        for epoch in np.unique(epochs[of_symbol]):
-            rows = np.flatnonzero(of_symbol & (epochs == epoch))
-            own = keys[rows]
-            parts[str(symbol), int(epoch)] = StreamPart(
-                rows=len(rows),
-                duplicates=len(own) - len(np.unique(own, axis=0)),
-                first_key=int(own[:, 0].min()),
-                last_key=int(own[:, 0].max()),
-                ranges=_runs(starts[rows][counted[rows]], ends[rows][counted[rows]]),
-            )
+    places = np.flatnonzero(~is_same_stream)
+    parts: dict[tuple[str, int], StreamPart] = {}
+    for begin, end in zip(places.tolist(), [*places[1:].tolist(), len(order)], strict=True):
+        rows = order[begin:end]
+        own = rows[counted[rows]]
+        parts[symbols[codes[rows[0]]], int(epochs[rows[0]])] = StreamPart(
+            rows=len(rows),
+            duplicates=int(is_same_row[begin:end].sum()),
+            first_key=int(keys[0][rows[0]]),
+            last_key=int(keys[0][rows[-1]]),
+            ranges=_runs(starts[own], ends[own]),
+        )
     return parts
+
+
+def stream_keys(  # noqa: PLR0913 - what to choose, and from where
+    kind: Kind, columns: Columns, symbol: str, epoch: int, *, first: int, last: int
+) -> NDArray[np.int64]:
+    """The keys of one stream's rows between two values of the first key column: shape (rows, key columns)."""
+    order_key = _as_int64(columns[KEY_COLUMNS[kind][0]])
+    chosen = (columns["symbol"] == symbol) & (_epochs(columns, len(order_key)) == epoch)
+    chosen &= (first <= order_key) & (order_key <= last)
+    return np.stack([_as_int64(columns[name][chosen]) for name in KEY_COLUMNS[kind]], axis=1)
 
 
 def shared_keys(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
@@ -107,18 +126,17 @@ def _covered(
     kind: Kind, market: Market, columns: Columns
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """First and last id that each row covers, and whether it covers any."""
-    keys = _as_int64(columns[KEY_COLUMNS[kind][0]])
-    every = np.ones(len(keys), np.bool_)
-    if kind in (Kind.TRADE, Kind.AGG_TRADE):
-        return keys, keys, every
-    if kind is Kind.DEPTH and market is Market.SPOT:
-        return columns["first_update_id"], keys, every
+    every = np.ones(len(columns["symbol"]), np.bool_)
     if kind is Kind.DEPTH:
-        return columns["previous_final_update_id"] + 1, keys, every
+        ends = columns["final_update_id"]
+        starts = columns["first_update_id"] if market is Market.SPOT else columns["previous_final_update_id"] + 1
+        # An update whose ids are the wrong way round covers its last id alone.
+        return np.minimum(starts, ends), ends, every
     if kind is Kind.KLINE_1M:
-        minutes = keys // MINUTE_NS
+        minutes = columns["open_time"] // MINUTE_NS
         return minutes, minutes, columns["is_closed"].astype(np.bool_)
-    return keys, keys, ~every
+    ids = _as_int64(columns[KEY_COLUMNS[kind][0]])
+    return ids, ids, every if kind in (Kind.TRADE, Kind.AGG_TRADE) else ~every
 
 
 def _runs(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> list[IdRange]:
@@ -130,13 +148,34 @@ def _runs(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> list[IdRange]:
     breaks = np.flatnonzero(starts[1:] > reach[:-1] + 1)
     firsts = starts[np.concatenate([[0], breaks + 1])]
     lasts = reach[np.concatenate([breaks, [len(reach) - 1]])]
-    return [IdRange(int(first), int(last)) for first, last in zip(firsts, lasts, strict=True)]
+    return [IdRange(first, last) for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)]
+
+
+def _repeats(sorted_values: NDArray[Any]) -> NDArray[np.bool_]:
+    """For each value, whether it equals the one before."""
+    repeats = np.zeros(len(sorted_values), np.bool_)
+    repeats[1:] = sorted_values[1:] == sorted_values[:-1]
+    return repeats
+
+
+def _epochs(columns: Columns, rows: int) -> NDArray[Any]:
+    """Kinds without ids have no epoch: their rows belong to one."""
+    return columns.get("epoch", np.zeros(rows, np.int32))
+
+
+def _codes(texts: NDArray[Any]) -> tuple[list[str], NDArray[np.int64]]:
+    """The different texts, and for each row the place of its text among them."""
+    places: dict[str, int] = {}
+    codes = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64, len(texts))
+    return list(places), codes
 
 
 def _as_int64(column: NDArray[Any]) -> NDArray[np.int64]:
-    """The same equalities as int64: floats by their bits, sides by their first letter."""
+    """The same equalities as int64, in every file the same: floats by their bits, texts by a hash."""
     if column.dtype.kind == "f":
         return column.astype(np.float64).view(np.int64)
-    if column.dtype.kind in "OUT":
-        return np.array([ord(text[0]) if text else 0 for text in column], np.int64)
+    if column.dtype == object:
+        texts, codes = _codes(column)
+        hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True) for text in texts]
+        return np.array(hashes, np.int64)[codes]
     return column.astype(np.int64)

@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from streamsvc.schema import MARKETS_BY_LABEL, Kind
+
 COMPLETE, KNOWN_LOSS, DAMAGED = 0, 1, 3
 _LINES_MAX = 50
 
@@ -33,7 +35,18 @@ class Gap:
 
 @attrs.frozen
 class StreamCoverage:
-    """What is there of one stream: rows, and the first and last id (or key) of it."""
+    """What is there of one stream, all epochs together.
+
+    Attributes:
+        market: `spot` or `futures`.
+        symbol: The symbol.
+        kind: The kind's label.
+        rows: Rows; an order-book level is one.
+        first_id: The first id, of depth the first update's last one. Of kinds without ids it is a time in ns: of
+            `kline_1m` the least `event_time`, of the others the least `exchange_time`.
+        last_id: The last one.
+        gaps: How many gaps lie between.
+    """
 
     market: str
     symbol: str
@@ -56,6 +69,7 @@ class Report:
         coverage: Every stream.
         unsealed_segments: Journal segments that wait for their sealing; their rows are not looked at.
         quarantined: Messages that were kept as text because they could not be decoded.
+        torn_bytes: Bytes at the ends of segments that were never written whole: what a kill or a power cut leaves.
     """
 
     files: int = 0
@@ -65,6 +79,7 @@ class Report:
     coverage: list[StreamCoverage] = attrs.Factory(list)
     unsealed_segments: int = 0
     quarantined: int = 0
+    torn_bytes: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -72,6 +87,20 @@ class Report:
         if self.errors:
             return DAMAGED
         return KNOWN_LOSS if self.gaps else COMPLETE
+
+    def add_error(self, sentence: str) -> None:
+        """Note damage. Names in it may come from outside: what a terminal would obey, or is no Unicode, is escaped."""
+        self.errors.append(
+            "".join(
+                character if character.isprintable() else character.encode("unicode_escape").decode()
+                for character in sentence
+            )
+        )
+
+    def sort(self) -> None:
+        """Bring gaps and streams into the order in which people look for them: market, symbol, kind."""
+        self.gaps.sort(key=lambda gap: (*_place(gap), gap.epoch, gap.first_missing_id))
+        self.coverage.sort(key=_place)
 
     def as_json(self) -> dict[str, Any]:
         """The report as `verify --json` prints it."""
@@ -88,6 +117,7 @@ class Report:
             },
             "unsealed_segments": self.unsealed_segments,
             "quarantined": self.quarantined,
+            "torn_bytes": self.torn_bytes,
         }
 
     def verdict(self) -> str:
@@ -98,6 +128,10 @@ class Report:
         if self.gaps:
             return f"INCOMPLETE: {what}; {len(self.gaps):,} gaps"
         return f"COMPLETE: {what}; no id is missing, nothing is there twice"
+
+
+def _place(of: Gap | StreamCoverage) -> tuple[int, str, int]:
+    return MARKETS_BY_LABEL[of.market], of.symbol, Kind.from_label(of.kind)
 
 
 def print_report(report: Report) -> None:
@@ -127,6 +161,8 @@ def print_report(report: Report) -> None:
     _print_more(out, len(report.errors))
     if report.unsealed_segments:
         out.print(f"{report.unsealed_segments:,} journal segments are not sealed yet: `streamsvc run` seals them")
+    if report.torn_bytes:
+        out.print(f"{report.torn_bytes:,} bytes at the ends of segments were not written whole: a kill leaves such")
     if report.quarantined:
         out.print(f"{report.quarantined:,} messages could not be decoded: see the folder quarantine/")
     out.print(report.verdict(), style="bold", markup=False)

@@ -14,6 +14,7 @@ The update ids of bookTicker never fall, but their gaps cannot be seen; the othe
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 import attrs
@@ -33,32 +34,31 @@ class IdRange:
 class Coverage:
     """Which ids of one stream are there: disjoint ranges that never touch, however many pieces they came in.
 
-    Ranges may overlap: two connections can cut the same order-book updates into different windows. Memory grows with
-    the number of gaps, not of ids.
+    Pieces may overlap: two connections can cut the same order-book updates into different windows. Memory grows with
+    the number of gaps, not of ids, and a piece that continues the stream costs nothing of what lies before.
     """
 
     def __init__(self) -> None:
-        self._ranges: list[IdRange] = []
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
 
-    def add(self, ranges: Iterable[IdRange]) -> None:
-        """Add ranges, in any order."""
-        merged: list[IdRange] = []
-        for piece in sorted([*self._ranges, *ranges]):
-            if merged and piece.first <= merged[-1].last + 1:
-                if piece.last > merged[-1].last:
-                    merged[-1] = IdRange(merged[-1].first, piece.last)
-            else:
-                merged.append(piece)
-        self._ranges = merged
+    def add(self, pieces: Iterable[IdRange]) -> None:
+        """Add pieces, in any order."""
+        firsts, lasts = self._firsts, self._lasts
+        for piece in pieces:
+            # The ranges from `begin` to before `end` overlap the piece or touch it: all of them become one.
+            begin = bisect_left(lasts, piece.first - 1)
+            end = bisect_right(firsts, piece.last + 1)
+            first = min(piece.first, firsts[begin]) if begin < end else piece.first
+            last = max(piece.last, lasts[end - 1]) if begin < end else piece.last
+            firsts[begin:end] = [first]
+            lasts[begin:end] = [last]
 
     @property
     def ranges(self) -> tuple[IdRange, ...]:
         """What is covered, ascending."""
-        return tuple(self._ranges)
+        return tuple(map(IdRange, self._firsts, self._lasts))
 
     def gaps(self) -> list[IdRange]:
         """What is missing between the first and the last id that are there, ascending."""
-        return [
-            IdRange(before.last + 1, after.first - 1)
-            for before, after in zip(self._ranges, self._ranges[1:], strict=False)
-        ]
+        return [IdRange(last + 1, first - 1) for last, first in zip(self._lasts, self._firsts[1:], strict=False)]

@@ -1,0 +1,181 @@
+"""The check of one market's and kind's files: each by itself, and then with each other."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from streamsvc.errors import DamagedError
+from streamsvc.integrity.keys import StreamPart, columns_needed, shared_keys, split_streams, stream_keys
+from streamsvc.integrity.report import Gap, Report, StreamCoverage
+from streamsvc.integrity.sequence import Coverage
+from streamsvc.persistence.parquet import read_row_groups
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from streamsvc.persistence.manifest import SealedFile
+    from streamsvc.schema import Kind, Market
+
+    Stream = tuple[str, int]
+    """A stream of one market and kind: symbol and epoch."""
+
+_DAY_NS = 86_400_000_000_000
+_HASH_BYTES = 1 << 20
+
+
+@attrs.define
+class _StreamState:
+    """A stream as far as its files have been read.
+
+    Attributes:
+        rows: Rows so far.
+        first_key: The least value of the first key column.
+        last_key: The greatest.
+        is_overlapping: Whether a file reaches into the keys of those before it, so that a row may stand in both.
+        coverage: The ids so far.
+    """
+
+    rows: int
+    first_key: int
+    last_key: int
+    is_overlapping: bool = False
+    coverage: Coverage = attrs.Factory(Coverage)
+
+    def add(self, part: StreamPart) -> None:
+        self.is_overlapping |= part.first_key <= self.last_key and part.last_key >= self.first_key
+        self.first_key = min(self.first_key, part.first_key)
+        self.last_key = max(self.last_key, part.last_key)
+        self.rows += part.rows
+        self.coverage.add(part.ranges)
+
+
+class KindCheck:
+    """Checks the files of one market and kind.
+
+    Args:
+        root: `DATA_DIR`.
+        kind: The kind.
+        market: The market.
+        report: What is found goes there.
+    """
+
+    def __init__(self, root: Path, kind: Kind, market: Market, report: Report) -> None:
+        self._root = root
+        self._kind = kind
+        self._market = market
+        self._report = report
+        self._sound: list[SealedFile] = []
+        self._streams: dict[Stream, _StreamState] = {}
+
+    def add_file(self, file: SealedFile) -> None:
+        """Check one file by itself and remember what it holds of each stream."""
+        self._report.files += 1
+        try:
+            self._check_bytes(file)
+            columns = self._read(file)
+            self._report.rows += len(columns["symbol"])
+            _check_rows(file, columns)
+        except (DamagedError, OSError) as fault:
+            self._report.add_error(f"{file.path}: {fault}")
+            return
+        self._sound.append(file)
+        for stream, part in split_streams(self._kind, self._market, columns).items():
+            if part.duplicates:
+                self._report.add_error(f"{file.path}: {part.duplicates:,} rows of {stream[0]} are there twice")
+            if stream in self._streams:
+                self._streams[stream].add(part)
+            else:
+                state = self._streams[stream] = _StreamState(part.rows, part.first_key, part.last_key)
+                state.coverage.add(part.ranges)
+
+    def finish(self) -> None:
+        """Say what the files hold of every stream, what is missing, and which rows stand in two of them.
+
+        Raises:
+            DamagedError, OSError: a file that was sound can no longer be read.
+        """
+        by_symbol: dict[str, list[tuple[int, _StreamState]]] = {}
+        for (symbol, epoch), state in sorted(self._streams.items()):
+            by_symbol.setdefault(symbol, []).append((epoch, state))
+        for symbol, epochs in by_symbol.items():
+            self._report_stream(symbol, epochs)
+        self._find_shared({stream for stream, state in self._streams.items() if state.is_overlapping})
+
+    def _report_stream(self, symbol: str, epochs: list[tuple[int, _StreamState]]) -> None:
+        market, kind = self._market.label, self._kind.label
+        gaps = [
+            Gap(market, symbol, kind, epoch, gap.first, gap.last)
+            for epoch, state in epochs
+            for gap in state.coverage.gaps()
+        ]
+        rows = sum(state.rows for _, state in epochs)
+        first, last = epochs[0][1].first_key, epochs[-1][1].last_key
+        self._report.gaps += gaps
+        self._report.coverage.append(StreamCoverage(market, symbol, kind, rows, first, last, len(gaps)))
+
+    def _find_shared(self, streams: set[Stream]) -> None:
+        """Find rows that stand in two files. Only for streams whose files overlap, and few do, are files read again."""
+        spans: dict[Stream, list[tuple[int, int, int]]] = {stream: [] for stream in sorted(streams)}
+        for place, file in enumerate(self._sound if spans else ()):
+            for stream, part in split_streams(self._kind, self._market, self._read(file)).items():
+                if stream in spans:
+                    spans[stream].append((part.first_key, part.last_key, place))
+        for stream, of_stream in spans.items():
+            of_stream.sort()
+            for index, (_, last, place) in enumerate(of_stream):
+                for other_first, other_last, other_place in of_stream[index + 1 :]:
+                    if other_first > last:
+                        break
+                    self._compare(stream, place, other_place, other_first, min(last, other_last))
+
+    def _compare(self, stream: Stream, place: int, other_place: int, first: int, last: int) -> None:
+        files = self._sound[place], self._sound[other_place]
+        tables = [stream_keys(self._kind, self._read(file), *stream, first=first, last=last) for file in files]
+        if count := shared_keys(*tables):
+            self._report.add_error(f"{files[0].path}, {files[1].path}: {count:,} rows of {stream[0]} are in both files")
+
+    def _check_bytes(self, file: SealedFile) -> None:
+        """What a reader takes from the folders' names must be so; and nothing is read through a link."""
+        folder = f"parquet/{self._kind.label}/market={self._market.label}/date={file.date}"
+        if PurePosixPath(file.path).parent != PurePosixPath(folder):
+            raise DamagedError(f"it does not lie in {folder}, as the catalogue's kind, market and day say")
+        path = self._root / file.path
+        if path.is_symlink():
+            raise DamagedError("it is a link")
+        if not path.is_file():
+            raise DamagedError("the catalogue knows it, but it is not there")
+        if path.stat().st_size != file.size_bytes or _sha256(path) != file.sha256:
+            raise DamagedError("its bytes are not those that were sealed (checksum)")
+
+    def _read(self, file: SealedFile) -> dict[str, NDArray[Any]]:
+        names = [*dict.fromkeys([*columns_needed(self._kind), "exchange_time"])]
+        groups = list(read_row_groups(self._root / file.path, names))
+        if not groups:
+            raise DamagedError("it has no rows")
+        # Each column leaves the groups as it is joined, so that the file is in memory once.
+        return {name: np.concatenate([group.pop(name) for group in groups]) for name in names}
+
+
+def _check_rows(file: SealedFile, columns: dict[str, NDArray[Any]]) -> None:
+    rows = len(columns["symbol"])
+    if rows != file.rows:
+        raise DamagedError(f"it has {rows:,} rows, the catalogue says {file.rows:,}")
+    days = [str(np.datetime64(int(day), "D")) for day in np.unique(columns["exchange_time"] // _DAY_NS)]
+    if days != [file.date]:
+        raise DamagedError(f"it holds rows of {', '.join(days)}, not of {file.date} alone")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(_HASH_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
