@@ -16,7 +16,7 @@ from streamsvc.log import logger
 from streamsvc.schema import Kind
 from streamsvc.streams.faults import one_fault
 from streamsvc.streams.requests import Pace, Requests
-from streamsvc.streams.tap import PONGS_PER_SEC
+from streamsvc.streams.tap import PONGS_MAX
 from streamsvc.streams.transport import Transport, Wiring, open_transport
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class Connection:
         self._wiring = wiring
         self._log = logger.bind(connection=plan.name, attempt=number)
         self._scope = trio.CancelScope()
-        # The exchange counts what arrives: one message a second is left as a margin.
-        self._pace = Pace(max(1, venue.limits.messages_per_sec - PONGS_PER_SEC - 1))
+        self._pace = Pace(max(1, venue.limits.messages_per_sec - PONGS_MAX - 1))  # One is left as a margin.
         self._requests = Requests(plan, venue, self._pace, self._log)
         self._idle_sec = _idle_sec(plan, settings)
         self._first_sec = self._idle_sec
@@ -172,11 +171,12 @@ class Connection:
             return
         while True:
             await trio.sleep(interval_sec)
+            if transport.is_held:
+                continue  # The disk is slow, so we do not read: a pong would lie behind data.
             await self._pace.wait()
             sent_at = trio.current_time()
             with trio.move_on_after(timeout_sec) as scope:
                 await transport.ping()
-            # While we do not read, because the disk is slow, the pong may lie behind data: that is no sign of death.
             if scope.cancelled_caught and transport.reading_since <= sent_at:
                 raise ConnectionFaultError("ping", f"no answer to a ping within {timeout_sec:g} s, and no other byte")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from streamsvc.streams.tap import BUDGET_WINDOW_SEC
 from streamsvc.streams.window import SlidingWindow
 from streamsvc.venues.binance_heads import DECODE_ERRORS, decode_notice
 
@@ -34,7 +35,7 @@ class Pace:
     """Keeps what we send within the messages a second that the exchange takes."""
 
     def __init__(self, per_sec: int) -> None:
-        self._window = SlidingWindow(per_sec, 1.0)
+        self._window = SlidingWindow(per_sec, BUDGET_WINDOW_SEC)
 
     async def wait(self) -> None:
         """Wait until a message may be sent, and count it."""

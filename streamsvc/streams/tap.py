@@ -27,8 +27,13 @@ READ_BYTES = 64 * 1024
 _FULL_BYTES = READ_BYTES // 2
 """A read that brought this much says that more is waiting: no pause is made after it."""
 
-PONGS_PER_SEC = 2
-"""How many pings a second are answered; what is left of the exchange's budget is for our own messages."""
+PONGS_MAX = 2
+BUDGET_WINDOW_SEC = 1.5
+"""How many pings are answered within so long; what is left of the exchange's budget is for our own messages.
+
+The exchange counts what arrives within a second. The network may bring closer together what we sent apart, hence the
+longer window.
+"""
 
 
 class ReadTick:
@@ -66,6 +71,11 @@ class BatchSlot:
         self._is_over = False
         self._taken = trio.lowlevel.ParkingLot()
         self._filled = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a batch lies there."""
+        return self._batch is not None
 
     def put_nowait(self, batch: Batch) -> None:
         """Fill the slot, which must be empty: see `wait_empty`."""
@@ -139,7 +149,7 @@ class FrameTap(trio.abc.Stream):
         self._message_sec_max = message_sec_max
         self._tick = tick
         self._wall_ns = wall_ns
-        self._pings = SlidingWindow(PONGS_PER_SEC, 1.0)
+        self._pings = SlidingWindow(PONGS_MAX, BUDGET_WINDOW_SEC)
         self._must_pause = False
         self._is_over = False
         self.is_leaving = False

@@ -153,6 +153,11 @@ class Transport:
         return self._tap.reading_since
 
     @property
+    def is_held(self) -> bool:
+        """Whether we do not read because what was read has not been received."""
+        return self._tap.slot.is_full
+
+    @property
     def pings_dropped(self) -> int:
         """Pings that were not answered because there were too many."""
         return self._tap.splitter.pings_dropped

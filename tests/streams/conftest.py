@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import ssl
 
@@ -13,6 +12,7 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
+from wsproto.utilities import LocalProtocolError
 
 from streamsvc.settings import Settings
 from streamsvc.streams.tap import ReadTick
@@ -65,6 +65,8 @@ class Peer:
 
     async def accept(self):
         request = await self.hear()
+        if request is None:
+            raise trio.BrokenResourceError
         assert isinstance(request, Request)
         self.target = request.target
         await self.send(AcceptConnection())
@@ -111,6 +113,14 @@ class Watched(trio.abc.Stream):
         await self._stream.aclose()
 
 
+async def until_hung_up(serve, *arguments, **options):
+    """Serve a peer; that it hangs up, at whatever moment, is no accident."""
+    try:
+        await serve(*arguments, **options)
+    except* (trio.BrokenResourceError, trio.ClosedResourceError, LocalProtocolError):
+        pass
+
+
 class Exchange:
     """Serves each dialled connection with `serve(peer)`, an async function; set it before dialling.
 
@@ -150,8 +160,7 @@ class Exchange:
         return self.streams[-1]
 
     async def _serve(self, peer):
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.serve(peer)
+        await until_hung_up(self.serve, peer)
 
 
 async def flow(peer, *, interval_sec=1.0, on_text=None):
@@ -169,7 +178,7 @@ async def flow(peer, *, interval_sec=1.0, on_text=None):
         nursery.cancel_scope.cancel()
 
 
-@attrs.define
+@attrs.define(slots=False)
 class RecordingPort:
     """A port that keeps what it gets."""
 
@@ -230,6 +239,7 @@ class Doubles:
     flow: object = staticmethod(flow)
     settings: object = staticmethod(make_settings)
     wiring: object = staticmethod(make_wiring)
+    until_hung_up: object = staticmethod(until_hung_up)
     start_ns: int = START_NS
 
 
