@@ -1,6 +1,6 @@
-"""A client of the exchange's REST, with every wait and size bounded. The only importer of httpx.
+"""A client of the exchange's REST, with every wait and size bounded. The only importer of httpx2.
 
-httpx takes a tenth of a second to import, so it is imported in a thread when the first request is made. The project
+httpx2 takes a tenth of a second to import, so it is imported in a thread when the first request is made. The project
 has ended and httpx2 goes on with it; a change of library is a change of this file.
 
 Statuses are mapped as Binance documents them: 429 and 418 ask us to stay away, 403 is the firewall, 5xx and -1007 leave
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    import httpx
+    import httpx2
 
 ANSWER_BYTES_MAX: Final = 64 << 20
 """`exchangeInfo` of spot, the largest answer that we ask for, has about 20 MB."""
@@ -109,7 +109,7 @@ class RestClient:
         self._tls_ca_file = tls_ca_file
         self._timeout_sec = timeout_sec
         self._run_blocking = run_blocking
-        self._client: httpx.AsyncClient | None = None
+        self._client: httpx2.AsyncClient | None = None
         self.used_weight: int | None = None
         """The weight that the exchange says we have used in this minute; None before it said so."""
 
@@ -154,39 +154,39 @@ class RestClient:
         except trio.TooSlowError as error:
             raise RestUnavailableError(f"no answer within {self._timeout_sec:g} s") from error
 
-    def _make_client(self) -> httpx.AsyncClient:
+    def _make_client(self) -> httpx2.AsyncClient:
         import ssl  # noqa: PLC0415
 
-        import httpx  # noqa: PLC0415 - see the module's docstring
+        import httpx2  # noqa: PLC0415 - see the module's docstring
 
         context = ssl.create_default_context()
         if self._tls_ca_file is not None:
             context.load_verify_locations(cafile=self._tls_ca_file)
-        return httpx.AsyncClient(
+        return httpx2.AsyncClient(
             base_url=self._base_url,
             verify=context,
             timeout=self._timeout_sec,
-            limits=httpx.Limits(max_connections=4, max_keepalive_connections=1, keepalive_expiry=5),
+            limits=httpx2.Limits(max_connections=4, max_keepalive_connections=1, keepalive_expiry=5),
             follow_redirects=False,
             # Streams are dialled directly: REST takes no other way, proxy or not.
             trust_env=False,
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "streamsvc"},
         )
 
-    async def _get(self, client: httpx.AsyncClient, path: str, parameters: Mapping[str, str | int]) -> bytes:
-        import httpx  # noqa: PLC0415 - imported already by `_make_client`
+    async def _get(self, client: httpx2.AsyncClient, path: str, parameters: Mapping[str, str | int]) -> bytes:
+        import httpx2  # noqa: PLC0415 - imported already by `_make_client`
 
         body = bytearray()
         try:
             async with client.stream("GET", path, params=dict(parameters)) as response:
-                # A loop that is left early would leave httpx's generators to the garbage collector: it is cancelled.
+                # A loop that is left early would leave httpx2's generators to the garbage collector: it is cancelled.
                 with trio.CancelScope() as reading:
                     async for chunk in response.aiter_raw():
                         if len(body) <= ANSWER_BYTES_MAX:
                             body += chunk
                         else:
                             reading.cancel()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise RestUnavailableError(_reason(error)) from error
         self._note_weight(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
         is_packed = response.headers.get("Content-Encoding", "") == "gzip"
@@ -215,7 +215,7 @@ def _unpack(body: bytearray) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """The first fault of a chain that says something: httpx often hides what TLS or the system said."""
+    """The first fault of a chain that says something: httpx2 often hides what TLS or the system said."""
     kind = type(error).__name__
     cause: BaseException | None = error
     while cause is not None and not str(cause):

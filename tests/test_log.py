@@ -227,8 +227,8 @@ def test_libraries_speak_in_the_same_form():
     """From WARNING on; a wrong format string does not cost the message; the old order is given back."""
     before = logging.getLogger().level, list(logging.getLogger().handlers)
     with Lines() as lines:
-        logging.getLogger("httpx").info("HTTP Request")
-        logging.getLogger("httpx").warning("slow by %d s", 3)
+        logging.getLogger("httpx2").info("HTTP Request")
+        logging.getLogger("httpx2").warning("slow by %d s", 3)
         wrong = logging.makeLogRecord({"name": "other", "levelno": 50, "msg": "%d", "args": ("no number",)})
         log._LibraryHandler().emit(wrong)
         with warnings.catch_warnings():
@@ -239,7 +239,7 @@ def test_libraries_speak_in_the_same_form():
         except OSError:
             logging.getLogger("other").exception("failed")
     assert [
-        ("library_message", "warning", "httpx", "slow by 3 s"),
+        ("library_message", "warning", "httpx2", "slow by 3 s"),
         ("library_message", "error", "other", "%d (TypeError)"),
     ] == [(event["event"], event["level"], event["logger"], event["message"]) for event in lines.events[:2]]
     assert "careful" in lines.events[2]["message"]

@@ -238,7 +238,7 @@ async def test_cancellation_passes():
 
 
 def test_importing_the_client_is_cheap():
-    """httpx is imported when it is needed, off the loop."""
-    code = "import sys, streamsvc.rest; print('httpx' in sys.modules)"
+    """httpx2 is imported when it is needed, off the loop."""
+    code = "import sys, streamsvc.rest; print('httpx2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "False" == done.stdout.strip()

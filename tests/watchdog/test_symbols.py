@@ -58,7 +58,7 @@ async def test_many_unknown_symbols_make_one_bounded_line():
     assert (SYMBOLS_TOLD_MAX, 1000) == (len(events[0]["symbols"]), events[0]["count"])
 
 
-async def test_rest_that_is_down_is_an_alarm_and_asked_more_and_more_rarely(autojump_clock):  # noqa: ARG001
+async def test_rest_that_is_down_is_an_alarm_and_asked_more_and_more_rarely(autojump_clock):
     """Every failed question is told; the waits double up to an hour; in the end the symbols are checked."""
     exchange = Exchange({"BTCUSDT": "TRADING"}, *[RestUnavailableError("down") for _ in range(20)])
     events = await check(exchange, "BTCUSDT")
@@ -71,7 +71,7 @@ async def test_rest_that_is_down_is_an_alarm_and_asked_more_and_more_rarely(auto
     assert all(RETRY_MAX_SEC / 2 <= wait <= RETRY_MAX_SEC for wait in waits[-5:])
 
 
-async def test_a_ban_is_waited_for(autojump_clock):  # noqa: ARG001
+async def test_a_ban_is_waited_for(autojump_clock):
     """No request before the time that the exchange names."""
     exchange = Exchange({}, RestLimitedError(is_ban=True, retry_after_sec=7200), RestRefusedError(451, 0, "no service"))
     await check(exchange, "BTCUSDT")

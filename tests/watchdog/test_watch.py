@@ -258,7 +258,7 @@ async def test_looks_come_once_an_interval(mock_clock):
     assert [25, 50, 80, 105, 130] == pytest.approx(looks)
 
 
-async def test_a_stall_while_the_task_runs(autojump_clock):  # noqa: ARG001
+async def test_a_stall_while_the_task_runs(autojump_clock):
     """The task looks, asks, and ends when it is cancelled."""
     desk = Desk(stream())
     watch = Watch(

@@ -1,0 +1,64 @@
+"""The README tells the truth: every setting, every event, every command."""
+
+import ast
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+
+from streamsvc.cli import app
+from streamsvc.settings import Settings
+from streamsvc.settings.fields import setting_of
+from streamsvc.settings.values import text_of
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+LEVELS = {"debug", "info", "warning", "error", "exception"}
+
+
+def events_in_source():
+    """The names of events: first arguments of calls of a logger, and texts given to be logged as `event`."""
+    names = set()
+    for path in (ROOT / "streamsvc").rglob("*.py"):
+        if "simulator" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            is_log = (isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS) or isinstance(
+                node.func, ast.IfExp
+            )
+            if is_log:
+                names |= {
+                    part.value
+                    for part in ast.walk(node.args[0])
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                }
+    return names
+
+
+@pytest.mark.parametrize("attribute", attrs.fields(Settings), ids=lambda attribute: attribute.name)
+def test_a_setting_is_listed_with_its_default_and_sentence(attribute):
+    default = text_of(attribute.default)
+    beginning = f"| `{attribute.name.upper()}` | {f'`{default}`' if default else ''} | "
+    assert beginning + setting_of(attribute).sentence in README
+
+
+def test_the_vocabulary_of_events_is_fixed():
+    """An event that is not in the README does not exist, and the other way round."""
+    section = README[README.index("## Events in the log") : README.index("## How it is built")]
+    listed = {
+        name
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+    }
+    source = "".join(path.read_text() for path in (ROOT / "streamsvc").rglob("*.py"))
+    assert set() == events_in_source() - listed
+    assert set() == {name for name in listed if f'"{name}"' not in source}
+
+
+@pytest.mark.parametrize("command", app.list_commands(None))
+def test_a_command_is_listed(command):
+    assert f"| `streamsvc {command}" in README
