@@ -15,7 +15,7 @@ import trio
 
 from streamsvc.simulator.http import Answer, Request, json_answer, serve_http
 from streamsvc.simulator.orders import ORDER_NAMES, OrderError, carry_out
-from streamsvc.simulator.transport import CLOSE_TIMEOUT_SEC, PeerGoneError, PlainTransport
+from streamsvc.simulator.transport import GOODBYE_TIMEOUT_SEC, PeerGoneError, PlainTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ async def serve_control(exchange: Exchange, stream: trio.abc.HalfCloseableStream
     except PeerGoneError:
         pass  # Clients come and go.
     finally:
-        with trio.move_on_after(CLOSE_TIMEOUT_SEC):
+        with trio.move_on_after(GOODBYE_TIMEOUT_SEC, shield=True):
             await transport.aclose()
 
 

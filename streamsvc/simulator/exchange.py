@@ -18,11 +18,10 @@ from streamsvc.simulator.hub import StreamFault
 from streamsvc.simulator.ledger import Ledger
 from streamsvc.simulator.options import default_options
 from streamsvc.simulator.transport import (
-    CLOSE_TIMEOUT_SEC,
+    GOODBYE_TIMEOUT_SEC,
     PeerGoneError,
     PlainTransport,
     TlsTransport,
-    Transport,
 )
 from streamsvc.simulator.venue import DoorFault, RestFault, Venue
 
@@ -118,7 +117,8 @@ class Exchange:
         except PeerGoneError:
             pass  # Clients come and go.
         finally:
-            await _close(transport)
+            with trio.move_on_after(GOODBYE_TIMEOUT_SEC, shield=True):
+                await transport.aclose()
 
     def connections(
         self, market: Market | None = None, *, stream: str | None = None, connection: int | None = None
@@ -337,8 +337,3 @@ class Exchange:
         for session in sessions:
             act(session)
         return len(sessions)
-
-
-async def _close(transport: Transport) -> None:
-    with trio.move_on_after(CLOSE_TIMEOUT_SEC):
-        await transport.aclose()

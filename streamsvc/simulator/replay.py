@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from streamsvc.simulator.history import History
 
 UNPACED_MESSAGES = 500
+PACED_MESSAGES_MAX = 5000
+"""A call gives no more, however far behind the recording is: the rest comes with the next."""
 PAUSE_US_MAX = 10_000_000
 """A longer silence in a recording is skipped, such as the years between two of them."""
 
@@ -104,10 +106,9 @@ class RecordingSource:
             self._next_us = now_us
         made: list[events.Event] = []
         while self._next is not None:
-            if self.is_unpaced:
-                if len(made) >= UNPACED_MESSAGES:
-                    return made
-            elif self._next_us > now_us:
+            if len(made) >= (UNPACED_MESSAGES if self.is_unpaced else PACED_MESSAGES_MAX):
+                return made
+            if not self.is_unpaced and self._next_us > now_us:
                 return made
             self._take(self._next, made)
             self._step()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from streamsvc.schema import Market
 from streamsvc.simulator.http import Answer, Request, json_answer
 from streamsvc.simulator.instruments import decimal_text
@@ -147,9 +149,10 @@ class RestApi:
 
     def _exchange_info(self, request: Request) -> Answer:
         infos = self._source.symbol_infos()
-        if "symbol" in request.query:
-            infos = [info for info in infos if info["symbol"] == request.query["symbol"]]
-            if not infos:
+        wanted = _symbols(request)
+        if wanted:
+            infos = [info for info in infos if info["symbol"] in wanted]
+            if len(infos) < len(wanted):
                 raise RestError(-1121, "Invalid symbol.")
         weight_limit = {
             "rateLimitType": "REQUEST_WEIGHT",
@@ -300,6 +303,16 @@ def _kline_row(kline: Kline) -> list[Any]:
         kline.taker_buy_quote_volume,
         "0",
     ]
+
+
+def _symbols(request: Request) -> set[str]:
+    """What `symbol`, or spot's `symbols` (a JSON array), names; empty: no restriction."""
+    if "symbol" in request.query:
+        return {request.query["symbol"]}
+    try:
+        return set(msgspec.json.decode(request.query.get("symbols", "[]"), type=list[str]))
+    except msgspec.DecodeError:
+        raise RestError(-1100, "Illegal characters found in parameter 'symbols'.") from None
 
 
 def _integer(request: Request, name: str) -> int | None:

@@ -313,8 +313,8 @@ class Session:
             self._unsubscribe(control.params)
         elif control.method == "LIST_SUBSCRIPTIONS":
             result = list(self._subscriptions)
-        elif control.method == "SET_PROPERTY" and len(control.params) == 2:
-            self._is_combined = bool(control.params[1])
+        elif control.method == "SET_PROPERTY" and control.params[:1] == ("combined",):
+            self._set_combined(control.params[-1] is True)
         elif control.method == "GET_PROPERTY":
             result = self._is_combined
         if fault == "wrong_id":
@@ -340,6 +340,13 @@ class Session:
             form, channel = self._subscriptions.pop(name, (None, None))
             if form is not None and channel is not None:
                 self._hub.unsubscribe(self, form, channel)
+
+    def _set_combined(self, is_combined: bool) -> None:
+        """Change the form of every stream, as the exchange does."""
+        names = tuple(self._subscriptions)
+        self._unsubscribe(names)
+        self._is_combined = is_combined
+        self._subscribe(names)
 
     def _write_off(self) -> None:
         """What lies in the queue will not be sent any more."""

@@ -16,6 +16,9 @@ import trio
 
 RECEIVE_BYTES = 65536
 CLOSE_TIMEOUT_SEC = 5.0
+"""How long a client may take to answer a close frame, or a FIN."""
+GOODBYE_TIMEOUT_SEC = 1.0
+"""How long the last bytes of a connection may take when it is closed."""
 
 
 class PeerGoneError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
@@ -14,6 +14,7 @@ from streamsvc.simulator.frames import ClientFrameError, ClientFrames, ClientMes
 texts = st.text(max_size=300) | st.sampled_from(["x" * 125, "x" * 126, "x" * 65535, "x" * 65536])
 
 
+@settings(deadline=None)
 @given(texts)
 def test_a_frame_is_read_by_another_implementation(text):
     client = Connection(ConnectionType.CLIENT)
@@ -29,6 +30,7 @@ def test_a_close_frame_carries_code_and_reason():
     assert (1008, "Too many requests") == (event.code, event.reason)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsvc.schema import Market
@@ -15,6 +15,7 @@ def members(ids):
     return {number for first, last in ids for number in range(first, last + 1)}
 
 
+@settings(deadline=None)
 @given(ranges)
 def test_ranges_are_the_set_of_their_members(pairs):
     """Whatever order they come in; sorted, and never touching each other."""
@@ -25,6 +26,7 @@ def test_ranges_are_the_set_of_their_members(pairs):
     assert all(before + 1 < after for (_, before), (after, _) in zip(found, list(found)[1:], strict=False))
 
 
+@settings(deadline=None)
 @given(ranges, ranges)
 def test_what_is_in_one_and_not_in_the_other(these, those):
     left = IdRanges(these).without(IdRanges(those))

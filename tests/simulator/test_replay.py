@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - tests ask for the clock by its fixture
 """Recordings: read whole, sent byte for byte, and answered from by REST."""
 
 from __future__ import annotations

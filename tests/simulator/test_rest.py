@@ -107,7 +107,8 @@ def test_time_and_symbols(desk):
     info = desk.json("exchangeInfo")
     assert ["BTCUSDT", "ETHUSDT"] == [one["symbol"] for one in info["symbols"]]
     assert "REQUEST_WEIGHT" == info["rateLimits"][0]["rateLimitType"]
-    assert ["ETHUSDT"] == [one["symbol"] for one in desk.json("exchangeInfo", symbol="ETHUSDT")["symbols"]]
+    for query in ({"symbol": "ETHUSDT"}, {"symbols": '["ETHUSDT"]'}):
+        assert ["ETHUSDT"] == [one["symbol"] for one in desk.json("exchangeInfo", **query)["symbols"]]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,7 @@ def test_time_and_symbols(desk):
         ("klines", {"symbol": "BTCUSDT"}, -1102),
         ("klines", {"symbol": "BTCUSDT", "interval": "7m"}, -1120),
         ("exchangeInfo", {"symbol": "NOBODY"}, -1121),
+        ("exchangeInfo", {"symbols": "NOBODY"}, -1100),
     ],
 )
 def test_a_wrong_question_has_its_code(desk, name, query, code):

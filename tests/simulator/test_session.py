@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - tests ask for the clock by its fixture
 """One connection: subscriptions, limits, pings, age, goodbyes. In memory, under a clock that jumps."""
 
 from __future__ import annotations
@@ -100,6 +99,16 @@ async def test_the_trade_route_is_an_option(autojump_clock, stage_of):
     client = await stage.client(FUTURES, "/market/ws")
     assert {"result": None, "id": 1} == await client.ask(method="SUBSCRIBE", params=["btcusdt@trade"], id=1)
     assert "trade" == (await client.json())["e"]
+
+
+async def test_the_envelope_can_be_switched(autojump_clock, stage_of):
+    """For streams that are already heard, too."""
+    stage = await stage_of()
+    client = await stage.client(SPOT, "/ws/btcusdt@trade")
+    assert "trade" == (await client.json())["e"]
+    assert {"result": None, "id": 1} == await client.ask(method="SET_PROPERTY", params=["combined", True], id=1)
+    assert "btcusdt@trade" == (await client.json())["stream"]
+    assert {"result": True, "id": 2} == await client.ask(method="GET_PROPERTY", params=["combined"], id=2)
 
 
 async def test_the_server_pings_and_a_pong_keeps_the_connection(autojump_clock, stage_of):
