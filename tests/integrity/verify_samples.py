@@ -1,0 +1,164 @@
+"""Data folders made by the project's own sealing and publishing, to be damaged afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from contextlib import closing
+
+from streamsvc.batch import Block
+from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.files import Files
+from streamsvc.persistence.journal import encode_frame, encode_header, frame_seed
+from streamsvc.persistence.layout import DataFolder, SegmentName
+from streamsvc.persistence.publish import Publisher
+from streamsvc.persistence.quarantine import QuarantineFolder
+from streamsvc.persistence.seal import seal_segment
+from streamsvc.schema import Kind, Market, Source
+
+TIME_MS = 1_700_000_000_000
+"""2023-11-14T22:13:20Z."""
+MINUTE_MS = 60_000
+DAY_MS = 1440 * MINUTE_MS
+
+
+def message(market, kind, data, *, epoch=0):
+    """A message as `Recorded.publish` takes it."""
+    text = {"stream": f"{data.get('s', 'BTCUSDT').lower()}@{kind.label}", "data": data}
+    return market, kind, json.dumps(text).encode(), epoch
+
+
+def trade(number, *, symbol="BTCUSDT", time_ms=TIME_MS, market=Market.SPOT, epoch=0, price="37.5"):
+    """A trade of either market."""
+    data = {"e": "trade", "E": time_ms + 1, "s": symbol, "t": number, "p": price, "q": "0.25", "T": time_ms, "m": True}
+    return message(market, Kind.TRADE, data, epoch=epoch)
+
+
+def agg_trade(number, *, market=Market.SPOT):
+    data = {
+        "e": "aggTrade", "E": TIME_MS, "s": "BTCUSDT", "a": number, "p": "37.5", "q": "0.25", "f": number, "l": number,
+        "T": TIME_MS, "m": True,
+    }  # fmt: skip
+    return message(market, Kind.AGG_TRADE, data)
+
+
+def spot_depth(first, last):
+    data = {"e": "depthUpdate", "E": TIME_MS, "s": "BTCUSDT", "U": first, "u": last, "b": [["37.5", "1"]], "a": []}
+    return message(Market.SPOT, Kind.DEPTH, data)
+
+
+def futures_depth(first, last, previous):
+    data = {
+        "e": "depthUpdate", "E": TIME_MS, "T": TIME_MS, "s": "BTCUSDT", "U": first, "u": last, "pu": previous,
+        "b": [["37.5", "1"], ["37.4", "2"]], "a": [["37.6", "1"]],
+    }  # fmt: skip
+    return message(Market.FUTURES, Kind.DEPTH, data)
+
+
+def candle(minute, *, is_closed=True, second=0):
+    """A candle that opens so many minutes after `TIME_MS`'s minute."""
+    open_ms = TIME_MS // MINUTE_MS * MINUTE_MS + minute * MINUTE_MS
+    kline = {
+        "t": open_ms, "T": open_ms + MINUTE_MS - 1, "s": "BTCUSDT", "i": "1m", "f": 1, "L": 2, "o": "1", "c": "1",
+        "h": "1", "l": "1", "v": "1", "n": 2, "x": is_closed, "q": "1", "V": "1", "Q": "1", "B": "0",
+    }  # fmt: skip
+    data = {"e": "kline", "E": open_ms + (MINUTE_MS if is_closed else second * 1000), "s": "BTCUSDT", "k": kline}
+    return message(Market.SPOT, Kind.KLINE_1M, data)
+
+
+def mark_price(second):
+    data = {
+        "e": "markPriceUpdate", "E": TIME_MS + 1000 * second, "s": "BTCUSDT", "p": "1", "i": "1", "P": "1",
+        "r": "-0.0001", "T": TIME_MS + DAY_MS,
+    }  # fmt: skip
+    return message(Market.FUTURES, Kind.MARK_PRICE, data)
+
+
+class Recorded:
+    """A data folder as the service leaves it.
+
+    Args:
+        root: Where it is or will be.
+        segments: How many it has had.
+
+    Attributes:
+        folder: Its paths.
+    """
+
+    def __init__(self, root, segments=0) -> None:
+        self.folder = folder = DataFolder(root)
+        for path in (folder.journal, folder.failed, folder.parquet, folder.tmp, folder.quarantine):
+            path.mkdir(parents=True, exist_ok=True)
+        self._publisher = Publisher(
+            folder=folder,
+            files=Files(),
+            catalogue=Catalogue(folder.catalogue),
+            quarantine=QuarantineFolder(folder.quarantine, 1 << 20),
+            wall_ns=lambda: TIME_MS * 10**6,
+        )
+        self._publisher.catalogue.prepare()
+        self._sequence = segments
+
+    @property
+    def root(self):
+        return self.folder.root
+
+    def put_segment(self, *messages, tail=b""):
+        """Write a segment of these messages, a frame each, and what follows them; returns its name."""
+        name = SegmentName(1, 0xDEADBEEF, self._sequence)
+        self._sequence += 1
+        frames = [encode_frame(_block(*each), frame_seed(name)) for each in messages]
+        self.folder.segment(name).write_bytes(b"".join([encode_header(name), *frames, tail]))
+        return name
+
+    def publish(self, *messages, tail=b""):
+        """Seal and publish a segment of these messages; returns the paths of its files below the folder."""
+        name = self.put_segment(*messages, tail=tail)
+        manifest = seal_segment(str(self.folder.segment(name)), str(self.folder.tmp))
+        self._publisher.publish(name, manifest)
+        return [file.path for file in manifest.files]
+
+    def place_files(self, *messages):
+        """Go as far as a publisher that is stopped between the renames and the commit; returns how to go on."""
+        name = self.put_segment(*messages)
+        manifest = seal_segment(str(self.folder.segment(name)), str(self.folder.tmp))
+        self._publisher._place_files(manifest)
+        return lambda: self._publisher.publish(name, manifest)
+
+    def sql(self, statement, *values):
+        """Change the catalogue behind everybody's back."""
+        with closing(sqlite3.connect(self.folder.catalogue)) as connection, connection:
+            changed = connection.execute(statement, values)
+            assert changed.rowcount, "nothing was changed"
+
+    def move(self, path, target, **columns):
+        """Move a published file, and let the catalogue follow."""
+        (self.root / target).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).rename(self.root / target)
+        self.sql("update files set path = ? where path = ?", target, path)
+        for column, value in columns.items():
+            self.sql(f"update files set {column} = ? where path = ?", value, target)
+
+    def replace_bytes(self, path, content):
+        """Change a published file, and let the catalogue follow."""
+        (self.root / path).write_bytes(content)
+        self.sql(
+            "update files set size_bytes = ?, sha256 = ? where path = ?",
+            len(content),
+            hashlib.sha256(content).hexdigest(),
+            path,
+        )
+
+
+def _block(market, kind, text, epoch):
+    return Block(
+        market=market,
+        source=Source.STREAM,
+        connection=1,
+        received_ns=(TIME_MS + 40) * 10**6,
+        kinds=bytes([kind]),
+        messages=[text],
+        size_bytes=len(text),
+        epochs=[epoch] if epoch else None,
+    )
