@@ -84,7 +84,8 @@ class Catalogue:
 
     Every method raises:
         DiskFullError: there is no room; nothing was changed.
-        DamagedError: the file is no SQLite database, or a damaged one.
+        DamagedError: the file is no catalogue, or a damaged one.
+        UsageError: it cannot be opened or written.
     """
 
     def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
@@ -96,19 +97,12 @@ class Catalogue:
 
         Raises:
             NewerVersionError: a newer version wrote it.
-            UsageError: it cannot be opened or written.
         """
-        try:
-            with self._connection() as connection:
-                connection.execute("begin immediate")
-                version = self._version(connection)
-                if version == 0:
-                    for statement in _SCHEMA.split(";"):
-                        connection.execute(statement)
-                    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
-                connection.execute("commit")
-        except sqlite3.OperationalError as fault:
-            raise UsageError(f"{self._path} cannot be used: {fault}") from fault
+        with self._transaction() as connection:
+            if self._version(connection) == 0:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
 
     @classmethod
     @contextmanager
@@ -269,11 +263,13 @@ class Catalogue:
                 raise
             raise mapped from fault
 
-    def _mapped(self, fault: sqlite3.DatabaseError) -> DiskFullError | DamagedError | None:
+    def _mapped(self, fault: sqlite3.DatabaseError) -> DiskFullError | DamagedError | UsageError | None:
         code = getattr(fault, "sqlite_errorcode", None)
         if code in _NO_ROOM:
             return DiskFullError(f"{self._path}: {fault}")
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if code is not None and code & 0xFF in _NOT_ALLOWED:
+            return UsageError(f"{self._path} cannot be used: {fault}")
+        if code is not None and code & 0xFF in _DAMAGED:
             return DamagedError(
                 f"{self._path} is damaged ({fault}). Move it and its -wal and -shm files away and start again: "
                 "the files of the data set are then taken into a new catalogue."
@@ -282,6 +278,9 @@ class Catalogue:
 
 
 _NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_NOT_ALLOWED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
+# A statement that SQLite cannot make sense of means other tables than ours.
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 
 
 def _file_row(segment: str, file: SealedFile) -> tuple[Any, ...]:

@@ -255,16 +255,16 @@ class Writer:
         state.segment_bytes = self._segment.size_bytes
 
     async def _keep_up(self) -> None:
-        """Judge the traffic; close or sync the open segment where it is time."""
+        """Close or sync the open segment where it is time; judge the traffic."""
         now = trio.current_time()
-        if now >= self._judge_at:
-            self._judge_at = now + JUDGE_SEC
-            self._judge(now)
         if self._rotation.is_due(now, self.state.segment_bytes):
             await self._close_segment()
         elif now >= self._sync_at and self._segment is not None:
             await self._blocking(self._segment.sync)
             self._synced()
+        if now >= self._judge_at:
+            self._judge_at = now + JUDGE_SEC
+            self._judge(now)
 
     def _judge(self, now: float) -> None:
         change = self._rotation.judge(now, self._rows_by_symbol())

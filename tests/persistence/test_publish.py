@@ -174,7 +174,7 @@ def test_a_segment_that_came_back_after_its_commit_is_only_removed(tmp_path):
 
 
 def test_an_orphan_that_still_seals_makes_no_row_twice(tmp_path):
-    """The worker of a killed parent goes on, slowly, while the new process recovers, seals and publishes the segment."""
+    """The worker of a killed parent goes on while the new process recovers, seals and publishes."""
     folder = make_folder(tmp_path)
     path = put_segment(folder, BLOCKS)
     code = (
