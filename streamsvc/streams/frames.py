@@ -62,6 +62,11 @@ class FrameSplitter:
         self._fragments: bytearray | None = None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the peer's close frame has passed."""
+        return self.stage is Stage.CLOSED
+
+    @property
     def is_incomplete(self) -> bool:
         """Whether a message has begun whose end is still to come."""
         return self._fragments is not None or bool(self._held)

@@ -127,7 +127,6 @@ class FrameTap(trio.abc.Stream):
         fault: Why the connection ended, where the bytes themselves did not say it with a close frame.
         reading_since: When the read that is under way began, `trio.current_time()`; infinite between reads.
         splitter: What it makes of the bytes.
-        is_leaving: Whether we are closing, see `leave`.
     """
 
     def __init__(
@@ -152,7 +151,6 @@ class FrameTap(trio.abc.Stream):
         self._pings = SlidingWindow(PONGS_MAX, BUDGET_WINDOW_SEC)
         self._must_pause = False
         self._is_over = False
-        self.is_leaving = False
         self._is_send_cut = False
         self._incomplete_since = math.inf
 
@@ -165,17 +163,12 @@ class FrameTap(trio.abc.Stream):
         self.slot.end()
         self.opening.cancel()
 
-    def leave(self) -> None:
-        """We close: data and pings that still come are dropped, only the peer's close frame is of interest."""
-        self.is_leaving = True
-        self.slot.end()
-
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """What trio-websocket must see; empty at the end, for whatever reason it comes."""
         del max_bytes  # trio-websocket takes any size.
         while True:
             await self.slot.wait_empty()
-            if self._is_over or self.splitter.stage is Stage.CLOSED:
+            if self._is_over or self.splitter.is_closed:
                 break
             try:
                 chunk = await self._read()
@@ -208,11 +201,11 @@ class FrameTap(trio.abc.Stream):
         received_ns, now = self._wall_ns(), trio.current_time()
         splitter = self.splitter
         was_in_head = splitter.stage is Stage.HEAD
-        splitter.pings_allowed = allowed = 0 if self.is_leaving else self._pings.left(now)
+        splitter.pings_allowed = allowed = self._pings.left(now)
         messages, passed = splitter.feed(chunk)
         for _ in range(allowed - splitter.pings_allowed):
             self._pings.add(now)
-        if messages and not self.is_leaving:
+        if messages:
             self.slot.put_nowait(Batch(messages, received_ns, sum(map(len, messages))))
             self._must_pause = len(chunk) < _FULL_BYTES
         if was_in_head and splitter.head:

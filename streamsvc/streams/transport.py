@@ -80,7 +80,7 @@ async def open_transport(url: str, wiring: Wiring) -> AsyncIterator[Transport]:
     deadline = trio.current_time() + wiring.settings.connect_timeout_sec
     port = parts.port or (443 if parts.scheme == "wss" else 80)
     stream = await _dial(wiring, parts.hostname, port, deadline)
-    tap: FrameTap | None = None
+    transport: Transport | None = None
     try:
         if parts.scheme == "wss":
             with in_time(deadline, "the TLS handshake"):
@@ -96,31 +96,21 @@ async def open_transport(url: str, wiring: Wiring) -> AsyncIterator[Transport]:
                 try:
                     yield transport
                 finally:
-                    with trio.move_on_after(wiring.settings.close_timeout_sec, shield=True):
-                        await transport.say_goodbye()
                     nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(2 * wiring.settings.close_timeout_sec, shield=True):
-            await _close(stream, tap, wiring.settings.close_timeout_sec)
+            await _close(stream, transport, wiring.settings.close_timeout_sec)
 
 
-async def _close(stream: trio.abc.Stream, tap: FrameTap | None, timeout_sec: float) -> None:
-    """Close the stream, whatever happens on the way."""
+async def _close(stream: trio.abc.Stream, transport: Transport | None, timeout_sec: float) -> None:
+    """Say goodbye where that makes sense, and close the stream, whatever happens on the way."""
     try:
-        if tap is not None and tap.splitter.violation and tap.splitter.head:
-            # We have failed the connection: closing on unread bytes would reset our close frame on its way.
-            with trio.move_on_after(timeout_sec, shield=True), contextlib.suppress(ConnectionFaultError):
-                await _discard(stream)
+        if transport is not None:
+            with trio.move_on_after(timeout_sec, shield=True):
+                await transport.say_goodbye(stream)
     finally:
         with trio.move_on_after(timeout_sec, shield=True):
             await stream.aclose()  # It closes also when the deadline cuts it.
-
-
-async def _discard(stream: trio.abc.Stream) -> None:
-    """Read to the end."""
-    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        while await stream.receive_some(READ_BYTES):
-            pass
 
 
 async def _dial(wiring: Wiring, host: str, port: int, deadline: float) -> trio.abc.Stream:
@@ -204,20 +194,27 @@ class Transport:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await self._websocket.get_message()
-        if not self._tap.is_leaving:  # Otherwise the tap still has to bring the peer's close frame.
-            self._tap.end()
+        self._tap.end()
 
-    async def say_goodbye(self) -> None:
-        """Send a close frame and wait for the peer's; the caller bounds the time and closes the stream."""
-        self._tap.leave()
-        reason = self._websocket.closed
-        if reason is not None and self._tap.splitter.violation and reason.code != 1009:
-            # trio-websocket fails the connection without a word to the peer, except for a message too long.
-            frame = FrameProtocol(client=True, extensions=[]).close(reason.code, reason.reason)
-            with contextlib.suppress(trio.BrokenResourceError):
-                await self._tap.send_all(frame)
-        with contextlib.suppress(wsproto.utilities.LocalProtocolError):
-            await self._websocket.aclose()
+    async def say_goodbye(self, stream: trio.abc.Stream) -> None:
+        """Send the close frame that is still owed, and read on until the peer's, which would otherwise be reset.
+
+        Call it when nobody else reads or sends any more, with a deadline.
+
+        Args:
+            stream: What the tap reads from.
+        """
+        splitter = self._tap.splitter
+        if self._tap.fault is not None or splitter.is_closed:
+            return
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, ConnectionFaultError):
+            reason = self._websocket.closed
+            if reason is None:
+                await self._tap.send_all(_close_frame(1000))
+            elif reason.code != 1009:  # A message too long is the one violation of which trio-websocket tells the peer.
+                await self._tap.send_all(_close_frame(reason.code))
+            while not splitter.is_closed and (chunk := await stream.receive_some(READ_BYTES)):
+                splitter.feed(bytes(chunk))
 
     def _fault(self) -> ConnectionFaultError:
         if self._tap.fault is not None:
@@ -229,3 +226,7 @@ class Transport:
             return ConnectionFaultError("protocol", self._tap.splitter.violation, status=reason.code)
         text = f"the exchange closed the connection: {reason.code} {reason.reason or ''}"
         return ConnectionFaultError("closed", text.rstrip(), status=reason.code)
+
+
+def _close_frame(code: int) -> bytes:
+    return bytes(FrameProtocol(client=True, extensions=[]).close(code))

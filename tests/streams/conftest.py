@@ -8,6 +8,7 @@ import ssl
 import attrs
 import pytest
 import trio
+import trustme
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -16,6 +17,7 @@ from wsproto.utilities import LocalProtocolError
 
 from streamsvc.settings import Settings
 from streamsvc.streams.tap import ReadTick
+from streamsvc.streams.tls import make_client_context
 from streamsvc.streams.transport import Wiring
 from streamsvc.venues.binance_futures import BinanceFutures
 from streamsvc.venues.binance_spot import BinanceSpot
@@ -129,6 +131,7 @@ class Exchange:
         peers: The connections, in order.
         streams: The client's ends.
         refuse: An error to raise instead of connecting, or None.
+        server_context, client_context: For `wss` URLs.
         has_backpressure: Whether what is sent must be received before more can be sent.
     """
 
@@ -139,6 +142,8 @@ class Exchange:
         self.peers = []
         self.streams = []
         self.refuse = None
+        self.server_context = None
+        self.client_context = ssl.create_default_context()
         self.has_backpressure = False
         self.began_at = trio.current_time()
 
@@ -153,6 +158,8 @@ class Exchange:
         if self.refuse is not None:
             raise self.refuse
         ours, theirs = lockstep_stream_pair() if self.has_backpressure else memory_stream_pair()
+        if self.server_context is not None:
+            theirs = trio.SSLStream(theirs, self.server_context, server_side=True, https_compatible=True)
         peer = Peer(theirs)
         self.peers.append(peer)
         self.streams.append(Watched(ours))
@@ -221,7 +228,7 @@ def make_wiring(exchange, **changes):
     settings = make_settings(**changes)
     return Wiring(
         dial=exchange.dial,
-        ssl_context=ssl.create_default_context(),
+        ssl_context=exchange.client_context,
         tick=ReadTick(settings.read_tick_ms),
         wall_ns=exchange.wall_ns,
         rng=random.Random(1),
@@ -261,3 +268,14 @@ def spot():
 @pytest.fixture
 def futures():
     return BinanceFutures("ws://exchange.test:9443")
+
+
+@pytest.fixture(scope="session")
+def contexts(tmp_path_factory):
+    """TLS contexts of a server for `exchange.test` and `127.0.0.1`, and of a client that believes it."""
+    authority = trustme.CA()
+    ca_file = tmp_path_factory.mktemp("authority") / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("exchange.test", "127.0.0.1").configure_cert(server_context)
+    return server_context, make_client_context(ca_file)

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001  # pytest-trio takes the clock from among a test's own arguments
 """One attempt: what it reads, when it gives up, what it asks for, and that a cancellation leaves nothing open."""
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from streamsvc.errors import ConnectionFaultError
 from streamsvc.schema import Kind
 from streamsvc.streams.connection import Connection
 from streamsvc.streams.plan import plan_connections
+from streamsvc.venues.binance_spot import BinanceSpot
 
 
 class Attempt:
@@ -329,12 +329,13 @@ class CancelAt(trio.abc.Instrument):
                 self.scope.cancel()
 
 
-def run_and_cancel_at(step, doubles, spot):
+def run_and_cancel_at(step, doubles, venue, contexts):
     """Run a connection with everything that it does, cancelled at a step; returns whether that step was reached."""
 
     async def main():
         async with trio.open_nursery() as nursery:
             exchange = doubles.Exchange(nursery)
+            exchange.server_context, exchange.client_context = contexts
 
             async def answer(peer, text):
                 await peer.say(json.dumps({"result": None, "id": json.loads(text)["id"]}))
@@ -342,11 +343,11 @@ def run_and_cancel_at(step, doubles, spot):
             async def serve(peer):
                 flowing = functools.partial(doubles.until_hung_up, doubles.flow, peer, on_text=answer)
                 nursery.start_soon(flowing, name="_serve")
-                await trio.sleep(8.5)
+                await trio.sleep(4.5)
                 await peer.send_raw(b"\x88\x00")
 
             exchange.serve = serve
-            it = Attempt(doubles, exchange, spot, ping_interval_sec=2, ping_timeout_sec=1, close_timeout_sec=1)
+            it = Attempt(doubles, exchange, venue, ping_interval_sec=2, ping_timeout_sec=1, close_timeout_sec=1)
             with trio.CancelScope() as scope:
                 trio.lowlevel.add_instrument(instrument := CancelAt(step, scope))
                 async with trio.open_nursery() as inner:
@@ -364,9 +365,11 @@ def run_and_cancel_at(step, doubles, spot):
     return trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def test_cancelled_at_every_step(doubles, spot):
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_cancelled_at_every_step(doubles, contexts, scheme):
     """Whatever is under way, the stream is closed and every message read is taken or counted, in order."""
     step = 1
-    while run_and_cancel_at(step, doubles, spot):
+    chosen = contexts if scheme == "wss" else (None, None)
+    while run_and_cancel_at(step, doubles, BinanceSpot(f"{scheme}://exchange.test:9443"), chosen):
         step += 1
     assert step > 100

@@ -236,7 +236,7 @@ def test_endless_fragments_hold_no_more_than_the_limit():
     splitter = FrameSplitter(LIMIT_BYTES)
     splitter.feed(HEAD)
     splitter.feed(frame(TEXT, b"", fin=False))
-    many = frame(CONTINUATION, b"x", fin=False) * 1000 + frame(CONTINUATION, b"", fin=False) * 1000
+    many = frame(CONTINUATION, b"x" * 10, fin=False) * 1000 + frame(CONTINUATION, b"", fin=False) * 1000
     tracemalloc.start()
     while splitter.stage is Stage.FRAMES:
         splitter.feed(many)

@@ -364,3 +364,10 @@ def test_authority_that_is_none(tmp_path):
     path.write_text("no certificate")
     with pytest.raises(UsageError):
         make_client_context(path)
+
+
+def test_certificates_and_names_are_verified():
+    """Nobody can forget to ask for it."""
+    context = make_client_context()
+    assert (ssl.CERT_REQUIRED, True) == (context.verify_mode, context.check_hostname)
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -1,7 +1,5 @@
 """One connection under Trio's clock: handshakes that stall, endings of every sort, pings, backpressure."""
 
-# ruff: noqa: ARG001  # pytest-trio takes the clock from among a test's own arguments
-
 from __future__ import annotations
 
 import socket
