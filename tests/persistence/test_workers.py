@@ -10,6 +10,7 @@ import pytest
 import trio
 from persistence_samples import NAME, block, make_folder, make_publisher, put_segment, spot_trade
 
+from streamsvc.persistence.layout import SegmentName
 from streamsvc.persistence.sealing import Backlog, Sealing
 from streamsvc.persistence.segment import ClosedSegment
 from streamsvc.persistence.workers import SealerDiedError, open_sealers
@@ -56,21 +57,17 @@ async def test_a_worker_killed_in_the_middle_is_replaced_and_its_segment_sealed_
     assert (100_000, [], []) == (file.rows, folder.segments(), list(folder.tmp.iterdir()))
 
 
-async def test_an_idle_worker_that_was_killed_is_no_fault(folder):
+async def test_an_idle_worker_that_was_killed_is_replaced(folder):
+    """At worst the next call notices it, and the one after has a new worker."""
     put_segment(folder, [block([spot_trade(1)])])
     async with open_sealers(1) as sealers:
-        await sealers.warm()
+        with pytest.raises(FileNotFoundError):  # A fault of the sealer comes out as it is.
+            await sealers.seal(folder.journal / f"{SegmentName(9, 9, 9)}.journal", folder.tmp)
         (worker,) = workers()
         worker.kill()
-        await wait_for(lambda: worker.status() == psutil.STATUS_ZOMBIE)
-        manifest = await sealers.seal(folder.segment(NAME), folder.tmp)
-        assert 1 == manifest.rows
-
-
-async def test_a_worker_killed_after_its_last_work_does_not_spoil_the_end():
-    async with open_sealers(1) as sealers:
-        await sealers.warm()
-        workers()[0].kill()
+        with contextlib.suppress(SealerDiedError):
+            await sealers.seal(folder.segment(NAME), folder.tmp)
+        assert 1 == (await sealers.seal(folder.segment(NAME), folder.tmp)).rows
 
 
 async def test_the_bodys_fault_comes_out_though_a_worker_left_badly():
@@ -95,12 +92,6 @@ async def test_workers_ignore_the_terminals_interrupt(folder):
         assert before == {worker.pid for worker in workers()}
 
 
-async def test_faults_of_the_sealer_come_out_as_they_are(folder):
-    async with open_sealers(1) as sealers:
-        with pytest.raises(FileNotFoundError):
-            await sealers.seal(folder.segment(NAME), folder.tmp)
-
-
 async def test_a_cancellation_kills_the_worker(folder):
     """At the end of the drain nothing waits for a sealer."""
     put_segment(folder, [block([spot_trade(number) for number in range(1000)])] * 300)
@@ -109,17 +100,3 @@ async def test_a_cancellation_kills_the_worker(folder):
         await wait_for(lambda: list(folder.tmp.iterdir()))
         nursery.cancel_scope.cancel()
     assert [] == workers()
-
-
-async def test_a_dead_worker_is_named(folder, monkeypatch):
-    put_segment(folder, [block([spot_trade(number) for number in range(1000)])] * 300)
-
-    async with open_sealers(1) as sealers, trio.open_nursery() as nursery:
-
-        async def kill():
-            await wait_for(lambda: list(folder.tmp.iterdir()))
-            workers()[0].kill()
-
-        nursery.start_soon(kill)
-        with pytest.raises(SealerDiedError, match="died"):
-            await sealers.seal(folder.segment(NAME), folder.tmp)
