@@ -96,20 +96,24 @@ class TlsTransport:
             PeerGoneError: the client left or does not trust us.
         """
         while True:
+            is_done, fault = False, None
             try:
                 self._tls.do_handshake()
+                is_done = True
             except ssl.SSLWantReadError:
-                await self._flush()
-                data = await _receive(self._stream)
-                if not data:
-                    raise PeerGoneError from None
-                self._incoming.write(data)
+                pass
             except ssl.SSLError as error:
-                await self._flush()
-                raise PeerGoneError from error
-            else:
-                await self._flush()
+                fault = error
+            # An alert that tells the client what is wrong goes out, too.
+            await self._flush()
+            if fault is not None:
+                raise PeerGoneError from fault
+            if is_done:
                 return
+            data = await _receive(self._stream)
+            if not data:
+                raise PeerGoneError
+            self._incoming.write(data)
 
     async def send(self, pieces: list[bytes]) -> None:
         """Send all pieces, each in records of its own."""
@@ -129,13 +133,14 @@ class TlsTransport:
             try:
                 return self._tls.read(RECEIVE_BYTES)
             except ssl.SSLWantReadError:
-                data = await _receive(self._stream)
-                if data:
-                    self._incoming.write(data)
-                else:
-                    self._incoming.write_eof()
+                pass
             except ssl.SSLError:
                 return b""
+            data = await _receive(self._stream)
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
 
     async def send_eof(self) -> None:
         """Send a FIN without close_notify: a truncated TLS stream."""

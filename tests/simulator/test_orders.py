@@ -33,7 +33,7 @@ def exchange():
 
 
 @pytest.mark.parametrize("name", ORDER_NAMES)
-async def test_an_order_is_the_method_of_its_name(name):
+def test_an_order_is_the_method_of_its_name(name):
     """Orders about connections say how many they met."""
     one = exchange()
     assert hasattr(one, name)
@@ -42,11 +42,11 @@ async def test_an_order_is_the_method_of_its_name(name):
 
 
 @pytest.mark.parametrize("name", NEEDED)
-async def test_an_order_that_lacks_something_is_refused(name):
+def test_an_order_that_lacks_something_is_refused(name):
     with pytest.raises(OrderError):
         carry_out(exchange(), name, b'{"market":"spot"}')
 
 
-async def test_a_market_that_is_not_there():
+def test_a_market_that_is_not_there():
     with pytest.raises(OrderError, match="futures"):
         carry_out(exchange(), "cut", b'{"market":"futures"}')
