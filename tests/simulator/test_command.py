@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 
-import httpx
+import httpx2
 import pytest
 from click.testing import CliRunner
 
@@ -46,7 +46,7 @@ def test_it_prints_a_recorders_settings_and_ends_with_0(tmp_path, number):
         assert str(ca_file) == settings["TLS_CA_FILE"]
         trust = ssl.create_default_context(cafile=settings["TLS_CA_FILE"])
         url = settings["BINANCE_FUTURES_REST_URL"] + "/fapi/v1/ping"
-        assert 200 == httpx.get(url, verify=trust).status_code
+        assert 200 == httpx2.get(url, verify=trust).status_code
         assert settings["BINANCE_SPOT_WS_URL"].startswith("wss://127.0.0.1:")
     finally:
         assert 0 == finished(process, number)
@@ -57,7 +57,7 @@ def test_it_plays_recordings(recordings):
     process, settings = started("--recording", str(recordings / "cryptofeed-spot-3-symbols.txt.gz"), "--speed", "max")
     try:
         assert {"BINANCE_SPOT_WS_URL", "BINANCE_SPOT_REST_URL"} == set(settings)
-        answer = httpx.get(settings["BINANCE_SPOT_REST_URL"] + "/api/v3/depth?symbol=DOTUSDT&limit=5000")
+        answer = httpx2.get(settings["BINANCE_SPOT_REST_URL"] + "/api/v3/depth?symbol=DOTUSDT&limit=5000")
         assert 1513939277 == answer.json()["lastUpdateId"]
     finally:
         assert 0 == finished(process, signal.SIGINT)

@@ -7,7 +7,7 @@ import ssl
 import time
 from functools import partial
 
-import httpx
+import httpx2
 import pytest
 import trio
 import trio_websocket
@@ -49,7 +49,7 @@ async def test_another_websocket_client_and_another_http_client(opened, is_tls):
         with trio.fail_after(10):
             texts = [await websocket.get_message() for _ in range(50)]
     assert all(text.startswith('{"stream":"btcusdt@') for text in texts)
-    async with httpx.AsyncClient(verify=trust or True) as client:
+    async with httpx2.AsyncClient(verify=trust or True) as client:
         for what, path in (("SPOT", "/api/v3/time"), ("FUTURES", "/fapi/v1/time")):
             answer = await client.get(urls[f"BINANCE_{what}_REST_URL"] + path)
             assert (200, {"serverTime"}) == (answer.status_code, set(answer.json()))
@@ -78,8 +78,8 @@ async def test_over_tls_each_message_is_a_record_of_its_own(opened):
 
 async def test_a_client_that_does_not_trust_the_authority_gets_nothing(opened):
     _, addresses, _ = await opened(is_tls=True)
-    async with httpx.AsyncClient(verify=True) as client:
-        with pytest.raises(httpx.ConnectError):
+    async with httpx2.AsyncClient(verify=True) as client:
+        with pytest.raises(httpx2.ConnectError):
             await client.get(addresses.settings["BINANCE_SPOT_REST_URL"] + "/api/v3/time")
 
 
@@ -126,12 +126,12 @@ async def test_refused_connections_until_it_is_lifted(opened):
 async def test_rest_can_be_slow_and_can_fail(opened):
     """The first few requests, or until lifted; only paths that hold the text."""
     exchange, addresses, _ = await opened()
-    async with httpx.AsyncClient(base_url=addresses.settings["BINANCE_SPOT_REST_URL"]) as client:
+    async with httpx2.AsyncClient(base_url=addresses.settings["BINANCE_SPOT_REST_URL"]) as client:
         exchange.fail_rest(SPOT, 503, b"Unknown error", path="/depth", count=1)
         assert 503 == (await client.get("/api/v3/depth?symbol=BTCUSDT")).status_code
         assert 200 == (await client.get("/api/v3/depth?symbol=BTCUSDT")).status_code
         exchange.delay_rest(SPOT, 60, path="/time")
-        with pytest.raises(httpx.ReadTimeout):
+        with pytest.raises(httpx2.ReadTimeout):
             await client.get("/api/v3/time", timeout=0.2)
         assert 200 == (await client.get("/api/v3/ping")).status_code
         exchange.ban(SPOT, 100)
@@ -143,7 +143,7 @@ async def test_the_control_endpoint_commits_faults_and_tells_the_ledger(opened):
     _, addresses, _ = await opened()
     url = addresses.settings["BINANCE_SPOT_WS_URL"] + "/ws/btcusdt@trade"
     async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{addresses.control_port}/control/") as control,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{addresses.control_port}/control/") as control,
         trio_websocket.open_websocket_url(url) as websocket,
     ):
         await websocket.get_message()
@@ -178,7 +178,7 @@ async def test_the_control_endpoint_commits_faults_and_tells_the_ledger(opened):
 )
 async def test_an_order_that_makes_no_sense_is_answered_with_what_is_wrong(opened, path, body):
     _, addresses, _ = await opened()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{addresses.control_port}/control/") as control:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{addresses.control_port}/control/") as control:
         answer = await control.post(path, content=body)
         assert (400, False) == (answer.status_code, answer.json()["ok"])
         assert path in answer.json()["error"]
