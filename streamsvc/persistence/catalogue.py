@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 _BUSY_SEC = 30.0
 
+ADOPT = "adopt"
+"""The task of a new catalogue: to take in the files of one that was lost."""
+
 _SCHEMA = """
 create table runs (run integer primary key, token integer not null, started_ns integer not null) strict;
 create table segments (
@@ -52,6 +55,7 @@ create table quarantined_ids (
 create table damage (
     segment text not null, reason text not null, size_bytes integer not null, primary key (segment, reason)
 ) strict, without rowid;
+create table pending (task text primary key) strict, without rowid;
 create table gaps (
     gap integer primary key, market text not null, symbol text not null, kind text not null, epoch integer not null,
     first_id integer not null, last_id integer not null, first_time_ns integer, last_time_ns integer,
@@ -102,6 +106,7 @@ class Catalogue:
             if self._version(connection) == 0:
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
+                connection.execute("insert into pending values (?)", (ADOPT,))
                 connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
 
     @classmethod
@@ -140,30 +145,7 @@ class Catalogue:
                     manifest.last_received_ns,
                 ),
             )
-            connection.executemany(
-                "insert or replace into files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_file_row(segment, file) for file in manifest.files],
-            )
-            connection.executemany(
-                "insert into streams values (?, ?, ?, ?, ?, ?, ?, ?) on conflict do update set "
-                "last_id = max(coalesce(last_id, excluded.last_id), coalesce(excluded.last_id, last_id)), "
-                "last_exchange_ns = max(last_exchange_ns, excluded.last_exchange_ns), "
-                "last_received_ns = max(last_received_ns, excluded.last_received_ns), "
-                "messages = messages + excluded.messages",
-                [
-                    (
-                        stream.market.label,
-                        stream.symbol,
-                        stream.kind.label,
-                        stream.epoch,
-                        stream.last_id,
-                        stream.last_exchange_ns,
-                        stream.last_received_ns,
-                        stream.messages,
-                    )
-                    for stream in manifest.streams
-                ],
-            )
+            _insert_files(connection, manifest)
             connection.executemany(
                 "insert into quarantined values (?, ?, ?)",
                 [(segment, reason, count) for reason, count in manifest.quarantined.items()],
@@ -188,6 +170,21 @@ class Catalogue:
                 "insert into damage values (?, ?, ?)",
                 [(segment, reason, size) for reason, size in manifest.damage.items()],
             )
+
+    def adopt(self, manifest: Manifest) -> None:
+        """Note files that lie in the data set though no catalogue says so. Their segment is not thereby committed."""
+        with self._transaction() as connection:
+            _insert_files(connection, manifest)
+
+    def is_pending(self, task: str) -> bool:
+        """Whether a task is still to be done."""
+        with self._connection() as connection:
+            return connection.execute("select 1 from pending where task = ?", (task,)).fetchone() is not None
+
+    def done(self, task: str) -> None:
+        """A task was done to the end."""
+        with self._transaction() as connection:
+            connection.execute("delete from pending where task = ?", (task,))
 
     def is_committed(self, segment: str) -> bool:
         """Whether everything of a segment is in the data set."""
@@ -281,6 +278,34 @@ _NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _NOT_ALLOWED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
 # A statement that SQLite cannot make sense of means other tables than ours.
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+
+
+def _insert_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """The files of a manifest, and how far they bring the streams."""
+    connection.executemany(
+        "insert or replace into files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [_file_row(manifest.segment, file) for file in manifest.files],
+    )
+    connection.executemany(
+        "insert into streams values (?, ?, ?, ?, ?, ?, ?, ?) on conflict do update set "
+        "last_id = max(coalesce(last_id, excluded.last_id), coalesce(excluded.last_id, last_id)), "
+        "last_exchange_ns = max(last_exchange_ns, excluded.last_exchange_ns), "
+        "last_received_ns = max(last_received_ns, excluded.last_received_ns), "
+        "messages = messages + excluded.messages",
+        [
+            (
+                stream.market.label,
+                stream.symbol,
+                stream.kind.label,
+                stream.epoch,
+                stream.last_id,
+                stream.last_exchange_ns,
+                stream.last_received_ns,
+                stream.messages,
+            )
+            for stream in manifest.streams
+        ],
+    )
 
 
 def _file_row(segment: str, file: SealedFile) -> tuple[Any, ...]:

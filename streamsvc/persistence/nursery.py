@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from streamsvc.log import logger
+from streamsvc.persistence.adoption import Adoption
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.lock import locked
@@ -31,6 +32,7 @@ class Persistence:
         state: How the writer is doing.
         backlog: The segments that are not in the data set yet, with their number and size.
         drain_scope: What ends the sealing when the drain's time is over.
+        adoption_scope: What ends the adoption when the drain begins.
         is_draining: Whether the end is near.
     """
 
@@ -40,11 +42,13 @@ class Persistence:
         self._writer = writer
         self._drain_sec = drain_sec
         self.drain_scope = trio.CancelScope()
+        self.adoption_scope = trio.CancelScope()
         self.is_draining = False
 
     def drain(self) -> None:
         """The end is near: from now on, writing and sealing have `DRAIN_SEC`. Calling it again changes nothing."""
         self.is_draining = True
+        self.adoption_scope.cancel()
         deadline = trio.current_time() + self._drain_sec
         self._writer.give_up_at(deadline)
         self.drain_scope.deadline = min(self.drain_scope.deadline, deadline)
@@ -101,6 +105,7 @@ async def run_persistence(
             attempts=settings.seal_attempts,
             disk_retry_sec=settings.disk_retry_sec,
         )
+        adoption = Adoption(publisher, tools.seal, tools.run_blocking, recovered)
         task_status.started(persistence)
         async with trio.open_nursery() as watch:
             shield = trio.CancelScope(shield=True)
@@ -110,6 +115,7 @@ async def run_persistence(
                     lines_name = f"{recovered.run}.loop.jsonl"
                     nursery.start_soon(quarantine.run, publisher.quarantine, lines_name, tools.run_blocking)
                     nursery.start_soon(_seal_all, persistence, sealing, settings.save_concurrency)
+                    nursery.start_soon(_adopt, persistence, adoption)
                     await writer.run()
                     persistence.drain()
                     backlog.end()
@@ -135,3 +141,9 @@ async def _seal_all(persistence: Persistence, sealing: Sealing, sealers: int) ->
     if scope.cancelled_caught:
         backlog = persistence.backlog
         logger.warning("drain_cut", segments=backlog.segments, size_bytes=backlog.size_bytes)
+
+
+async def _adopt(persistence: Persistence, adoption: Adoption) -> None:
+    """Take in files of a lost catalogue; what does not fit before the end is left to the next start."""
+    with persistence.adoption_scope:
+        await adoption.run()

@@ -7,6 +7,7 @@ schema and never from the values. The same rows give the same bytes.
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +99,12 @@ def read_row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterato
 def _faults_mapped(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as fault:
-        # fastparquet raises whatever its parser stumbles over.
+        # fastparquet raises whatever its parser stumbles over; EINVAL is a seek to before the beginning.
+        if isinstance(fault, OSError) and fault.errno != errno.EINVAL:
+            raise
         raise DamagedError(f"{path} cannot be read: {fault!r}") from fault
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from streamsvc.errors import DecodeError
 from streamsvc.persistence.decoding import DayLimit, decode, inexact
+from streamsvc.persistence.describing import describe_file
 from streamsvc.persistence.files import no_room_mapped
 from streamsvc.persistence.journal import Damage, read_segment
 from streamsvc.persistence.layout import JOURNAL_SUFFIX, SegmentName
@@ -47,15 +48,18 @@ def seal_segment(segment_path: str, tmp_root: str) -> Manifest:
     """Make Parquet files of a segment, synced, in `<tmp_root>/<segment>-<pid>/`.
 
     Args:
-        segment_path: The segment, which nobody writes any more.
+        segment_path: The segment, which nobody writes any more; or a published file, whose manifest is then made again.
         tmp_root: `DATA_DIR/tmp`.
 
     Raises:
         NewerVersionError: a newer version wrote the segment.
+        DamagedError: the published file cannot be read.
         DiskFullError: there is no room; what had been made is removed.
         OSError: the segment cannot be read, or the files cannot be written.
     """
     path = Path(segment_path)
+    if path.suffix == ".parquet":
+        return describe_file(path)
     name = SegmentName.parse(path.name.removesuffix(JOURNAL_SUFFIX))
     assert name is not None, f"{path} is no segment"
     folder = Path(tmp_root) / f"{name}-{os.getpid()}"

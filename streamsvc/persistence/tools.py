@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Seal(Protocol):
-    """Makes Parquet files of a segment; see `seal.seal_segment`."""
+    """Makes Parquet files of a segment, or reads one back; see `seal.seal_segment`."""
 
     def __call__(self, segment: Path, tmp: Path, /) -> Awaitable[Manifest]:
         """Seal the segment at the first path in a folder below the second."""

@@ -7,7 +7,7 @@ import sys
 import pytest
 import structlog
 import trio
-from persistence_samples import FailingFiles, block, inline, make_folder, put_segment, spot_trade
+from persistence_samples import FailingFiles, block, futures_depth, inline, make_folder, put_segment, spot_trade
 
 from streamsvc.batch import open_block_channel
 from streamsvc.errors import UsageError
@@ -18,7 +18,7 @@ from streamsvc.persistence.parquet import read_row_groups
 from streamsvc.persistence.quarantine import Quarantine
 from streamsvc.persistence.seal import seal_segment
 from streamsvc.persistence.tools import Tools
-from streamsvc.schema import Market
+from streamsvc.schema import Kind, Market
 from streamsvc.settings import Settings
 
 
@@ -165,6 +165,52 @@ async def test_a_second_instance_is_refused_before_it_changes_anything(tmp_path,
         assert (rig.folder.tmp / "of-a-sealer").exists()
         rig.sender.close()
     other.sender.close()
+
+
+async def test_a_lost_catalogue_is_made_again_from_the_files(tmp_path, autojump_clock, log):
+    """Nothing has to be sealed again, and the streams go on from where they were."""
+    rig = Rig(tmp_path, parquet_rotate_sec=1)
+    async with trio.open_nursery() as nursery:
+        await rig.start(nursery)
+        with rig.sender:
+            for number in range(3):
+                depth = futures_depth(number + 1, [["1", "2"]] * 3, [["3", "4"]])
+                rig.sender.put_nowait(block([spot_trade(number), spot_trade(number, symbol="ÄÖ")]))
+                rig.sender.put_nowait(block([depth], Kind.DEPTH, Market.FUTURES))
+                await trio.sleep(5)
+    catalogue = Catalogue(rig.folder.catalogue)
+    before = catalogue.sealed_files(), sorted(map(repr, catalogue.last_ids()))
+    (rig.folder.parquet / "foreign.parquet").write_bytes(b"x")
+    whole = rig.folder.root / before[0][0].path
+    cut = whole.parent / f"{SegmentName(1, 2, 3)}.parquet"
+    cut.write_bytes(whole.read_bytes()[:100])
+    rig.folder.catalogue.unlink()
+
+    rig = Rig(tmp_path)
+    async with trio.open_nursery() as nursery:
+        await rig.start(nursery)
+        await trio.sleep(10)
+        rig.sender.close()
+    assert before == (catalogue.sealed_files(), sorted(map(repr, catalogue.last_ids())))
+    assert ["file_not_adopted", "files_adopted"] == [event["event"] for event in log if "adopted" in event["event"]]
+    assert cut.exists()
+    assert (rig.folder.parquet / "foreign.parquet").exists()
+
+
+async def test_an_adoption_that_was_cut_is_done_by_the_next_start(tmp_path, autojump_clock):
+    rig = Rig(tmp_path)
+    async with trio.open_nursery() as nursery:
+        await rig.start(nursery)
+        with rig.sender:
+            rig.sender.put_nowait(block([spot_trade(1)]))
+    rig.folder.catalogue.unlink()
+    for seal in (seal_never, seal_in_line):
+        rig = Rig(tmp_path, seal=seal)
+        async with trio.open_nursery() as nursery:
+            await rig.start(nursery)
+            await trio.sleep(10)
+            rig.sender.close()
+    assert [1] == rig.ids()
 
 
 async def test_texts_of_the_loop_are_in_quarantine_when_it_ends(tmp_path, autojump_clock):

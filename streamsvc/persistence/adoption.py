@@ -1,0 +1,79 @@
+"""Files of the data set that no catalogue knows: after a catalogue was lost, they are taken into the new one.
+
+That is the only way they come about: a file is renamed into the data set while its segment still lies in the journal,
+and a start seals that segment again, over the same names.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from streamsvc.errors import DamagedError
+from streamsvc.log import logger
+from streamsvc.persistence.catalogue import ADOPT
+from streamsvc.persistence.layout import SegmentName
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from streamsvc.persistence.publish import Publisher
+    from streamsvc.persistence.recovery import Recovered
+    from streamsvc.persistence.tools import Seal
+
+
+@attrs.frozen
+class Adoption:
+    """Takes in what a lost catalogue knew.
+
+    Attributes:
+        publisher: Of the data folder.
+        seal: Reads a file, in a process of its own or in line; see `seal.seal_segment`.
+        run_blocking: Runs a blocking function in a thread.
+        recovered: What the start found: files of this run and of unsealed segments are none of ours.
+    """
+
+    publisher: Publisher
+    seal: Seal
+    run_blocking: Callable[..., Awaitable[Any]]
+    recovered: Recovered
+
+    async def run(self) -> None:
+        """Take in every file of earlier runs that the catalogue does not know, if it is a new one."""
+        catalogue = self.publisher.catalogue
+        if not await self.run_blocking(catalogue.is_pending, ADOPT):
+            return
+        files = await self.run_blocking(self._lost_files)
+        adopted = 0
+        for path in files:
+            try:
+                manifest = await self.seal(path, self.publisher.folder.tmp)
+            except (DamagedError, FileNotFoundError) as fault:
+                logger.error("file_not_adopted", path=str(path), detail=str(fault))
+                continue
+            await self.run_blocking(catalogue.adopt, manifest)
+            adopted += 1
+        await self.run_blocking(catalogue.done, ADOPT)
+        if files:
+            logger.warning("files_adopted", files=adopted, failed=len(files) - adopted)
+
+    def _lost_files(self) -> list[Path]:
+        """Blocking: the files that the catalogue does not know. Links and foreign files are left alone."""
+        catalogue, folder = self.publisher.catalogue, self.publisher.folder
+        known = {file.path for file in catalogue.sealed_files()}
+        unsealed = {segment.name for segment in self.recovered.segments}
+        lost = []
+        for parent, _, names in os.walk(folder.parquet):
+            for file_name in names:
+                path = Path(parent) / file_name
+                name = SegmentName.parse(file_name.removesuffix(".parquet"))
+                if str(path.relative_to(folder.root)) in known or name in unsealed:
+                    continue
+                if name is None or path.is_symlink() or not file_name.endswith(".parquet"):
+                    logger.warning("foreign_file", path=str(path))
+                elif (name.run, name.token) != (self.recovered.run.run, self.recovered.run.token):
+                    lost.append(path)
+        return sorted(lost)
