@@ -69,6 +69,16 @@ def test_a_commit_that_fails_changes_nothing(catalogue):
     assert ([], False, []) == (catalogue.sealed_files(), catalogue.is_committed(str(NAME)), catalogue.last_ids())
 
 
+def test_a_commit_survives_a_power_cut(catalogue):
+    """The segment is removed once it is committed, so the commit must be on the disk by then."""
+    with catalogue._connection() as connection:
+        full = 2
+        assert (full, "wal") == (
+            connection.execute("pragma synchronous").fetchone()[0],
+            connection.execute("pragma journal_mode").fetchone()[0],
+        )
+
+
 def test_preparing_again_changes_nothing(catalogue):
     catalogue.commit(MANIFEST, 1)
     catalogue.prepare()

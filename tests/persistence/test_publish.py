@@ -150,6 +150,21 @@ def test_no_room_at_any_step_is_tried_again_and_loses_nothing(tmp_path, tmp_path
         assert_complete(folder)
 
 
+def test_names_are_on_the_disk_before_the_catalogue_knows_them(tmp_path, monkeypatch):
+    """And the segment goes last: a power cut between any two steps finds either the segment or all of its files."""
+    folder = make_folder(tmp_path)
+    put_segment(folder, BLOCKS)
+    files = FailingFiles()
+    commit = Catalogue.commit
+    monkeypatch.setattr(Catalogue, "commit", lambda *args: (files.calls.append("commit"), commit(*args)))
+    restart(folder, files)
+    place = files.calls.index("commit")
+    assert ["sync_folder", "unlink"] == files.calls[place - 1 : place] + files.calls[place + 1 : place + 2]
+    last_rename = max(index for index, call in enumerate(files.calls) if call == "replace")
+    assert last_rename < files.calls.index("sync_folder", last_rename) < place
+    assert 1 == files.calls.count("unlink")
+
+
 def test_publishing_twice_changes_nothing(tmp_path):
     """An orphan's work, or a segment that came back, is recognised."""
     folder = make_folder(tmp_path)
@@ -197,6 +212,7 @@ def test_an_orphan_that_still_seals_makes_no_row_twice(tmp_path):
         orphan.stdin.write("\n" * 10)
         orphan.stdin.close()
         orphan.wait(20)
+    assert [] == list(folder.tmp.iterdir())
     restart(folder)
     assert_complete(folder)
 
