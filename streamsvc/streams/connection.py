@@ -56,6 +56,8 @@ class Connection:
         delivered_at: When the last market data came; None before the first.
         pings_dropped: Pings that were not answered because there were too many.
         on_opened: Called when the handshake is done.
+        first_message_sec: How long the first market data may take, where that is less than `STREAM_IDLE_SEC`: while it
+            is not known whether its route serves the streams.
     """
 
     def __init__(self, plan: ConnectionPlan, number: int, *, venue: Venue, port: Port, wiring: Wiring) -> None:
@@ -65,18 +67,16 @@ class Connection:
         self.delivered_at: float | None = None
         self.pings_dropped = 0
         self.on_opened: Callable[[], None] = lambda: None
+        self.first_message_sec = math.inf
         self._venue = venue
         self._port = port
-        self._settings = settings = wiring.settings
+        self._settings = wiring.settings
         self._wiring = wiring
         self._log = logger.bind(connection=plan.name, attempt=number)
         self._scope = trio.CancelScope()
         self._pace = Pace(max(1, venue.limits.messages_per_sec - PONGS_MAX - 1))  # One is left as a margin.
         self._requests = Requests(plan, venue, self._pace, self._log)
-        self._idle_sec = _idle_sec(plan, settings)
-        self._first_sec = self._idle_sec
-        if plan.on_other_route(venue) is not None:
-            self._first_sec = min(self._idle_sec, settings.first_message_sec)
+        self._idle_sec = _idle_sec(plan, wiring.settings)
 
     @property
     def is_up(self) -> bool:
@@ -151,7 +151,10 @@ class Connection:
         if batch is not None:
             return batch
         assert self.opened_at is not None
-        deadline = self.opened_at + self._first_sec if self.delivered_at is None else self.delivered_at + self._idle_sec
+        if self.delivered_at is None:
+            deadline = self.opened_at + min(self._idle_sec, self.first_message_sec)
+        else:
+            deadline = self.delivered_at + self._idle_sec
         with trio.move_on_at(deadline) as scope:
             batch = await transport.receive()
         if scope.cancelled_caught or batch is None:

@@ -3,7 +3,8 @@
 Events, beside those of `connection.py`: `connection_lost` (an open connection has ended: connection, attempt, cause,
 detail, status, seconds it lived), `connection_failed` (it could not be opened; the same fields), `connection_retry`
 (after_sec), `attempts_delayed` (the budget of attempts is used up, or the exchange bans us: after_sec), `route_changed`
-(from_route, to_route), `pings_dropped` (more pings came than are answered: count).
+(from_route, to_route), with a `stream_suspect` (market, symbol, kind, stream, route, waited_sec) for what was silent
+there, `pings_dropped` (more pings came than are answered: count).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from streamsvc.streams.plan import ConnectionPlan
     from streamsvc.streams.transport import Wiring
     from streamsvc.venues.venue import Stream, Venue
+
+_SUSPECTS_LOGGED_MAX = 10
+_SILENT_CONNECTIONS_MAX = 3
+"""A route that has delivered is left after so many connections in a row that delivered nothing."""
 
 _DELAY_LOGGED_SEC = 1.0
 """Shorter delays are the spreading of attempts; longer ones mean that the budget is used up."""
@@ -89,6 +94,8 @@ class _Line:
         self.attempts = 0
         self.losses = 0
         self.must_wait_room = False  # The last connection was shed: another makes sense only when there is room.
+        self.is_route_proved = False  # Streams have flowed on it.
+        self.silent_connections = 0  # In a row, up to now.
         self.is_queued = False  # Behind the budget of attempts.
         self.is_settled = False  # Its first attempt has come to something, or cannot be made yet.
 
@@ -203,6 +210,8 @@ class Supervisor:
     async def _connect(self, line: _Line, number: int, port: Port) -> ConnectionFaultError:
         line.attempts += 1
         connection = Connection(line.plan, number, venue=line.venue, port=port, wiring=self._wiring)
+        if not line.is_route_proved and line.plan.on_other_route(line.venue) is not None:
+            connection.first_message_sec = self._wiring.settings.first_message_sec
         connection.on_opened = functools.partial(self._settle, line)
         line.current = connection
         try:
@@ -245,12 +254,27 @@ class Supervisor:
         if connection.delivered_sec >= self._wiring.settings.stable_sec:
             line.backoff.reset()
         line.must_wait_room = fault.cause == "shed"
-        if fault.cause == "idle" and connection.delivered_at is None:
-            self._change_route(line)
+        self._judge_route(line, connection, fault)
 
-    def _change_route(self, line: _Line) -> None:
+    def _judge_route(self, line: _Line, connection: Connection, fault: ConnectionFaultError) -> None:
         """A stream asked for on a wrong route is accepted and silent: try the other one, where there is one."""
-        other = line.plan.on_other_route(line.venue)
-        if other is not None:
-            logger.warning("route_changed", connection=line.plan.name, from_route=line.plan.route, to_route=other.route)
-            line.plan = other
+        if connection.delivered_at is not None:
+            line.is_route_proved, line.silent_connections = True, 0
+        if connection.delivered_at is not None or fault.cause != "idle":
+            return
+        line.silent_connections += 1
+        plan, other = line.plan, line.plan.on_other_route(line.venue)
+        if other is None or (line.is_route_proved and line.silent_connections < _SILENT_CONNECTIONS_MAX):
+            return
+        for stream in plan.streams[:_SUSPECTS_LOGGED_MAX]:
+            logger.warning(
+                "stream_suspect",
+                market=stream.market.label,
+                symbol=stream.symbol,
+                kind=stream.kind.label,
+                stream=stream.name,
+                route=stream.route,
+                waited_sec=int(self._wiring.settings.first_message_sec),
+            )
+        logger.warning("route_changed", connection=plan.name, from_route=plan.route, to_route=other.route)
+        line.plan, line.is_route_proved, line.silent_connections = other, False, 0

@@ -288,8 +288,8 @@ async def test_server_shutdown(autojump_clock, attempt, exchange, nursery):
     assert b'{"n":1}' in it.port.messages
 
 
-async def test_wrong_route(autojump_clock, doubles, exchange, futures, nursery):
-    """Where the route is a guess, the first message is awaited only for FIRST_MESSAGE_SEC; answers do not count."""
+async def test_first_message_that_is_awaited_less_long(autojump_clock, attempt, exchange, nursery):
+    """While the route is a guess the first message has less time; answers to requests do not count as one."""
 
     async def serve(peer):
         await peer.accept()
@@ -298,7 +298,8 @@ async def test_wrong_route(autojump_clock, doubles, exchange, futures, nursery):
         await peer.say('{"result":null,"id":7}')
 
     exchange.serve = serve
-    it = Attempt(doubles, exchange, futures, [Kind.TRADE], first_message_sec=60, stream_idle_sec=120)
+    it = attempt(stream_idle_sec=120)
+    it.connection.first_message_sec = 60
     await it.run()
     assert ("idle", 60, None) == (it.fault.cause, it.ended_after_sec, it.connection.delivered_at)
 

@@ -285,6 +285,27 @@ async def test_wrong_route(autojump_clock, doubles, exchange, futures, nursery):
     assert "market" == it.supervisor.statistics().connections["futures-trade-1"].route
 
 
+async def test_route_that_has_proved_itself(autojump_clock, doubles, exchange, futures, nursery):
+    """Silence for once does not make us leave it; three silent connections in a row do."""
+    is_silent = False
+
+    async def serve(peer):
+        await peer.accept()
+        if not is_silent:
+            await peer.say('{"n":0}')
+        await peer.answer()
+
+    exchange.serve = serve
+    it = Run(doubles, exchange, futures, kinds=[Kind.TRADE], first_message_sec=60, stream_idle_sec=120)
+    await nursery.start(it.supervisor.run)
+    await trio.sleep(1000)
+    assert {"public"} == {peer.target.split("/")[1] for peer in exchange.peers}
+    is_silent, before = True, len(exchange.peers)
+    await trio.sleep(1500)
+    routes = [peer.target.split("/")[1] for peer in exchange.peers[before:]]
+    assert ["public", "public", "public", "market"] == routes[:4]
+
+
 async def test_replace_and_resubscribe_reach_the_right_connection(autojump_clock, doubles, exchange, spot, nursery):
     """A repair touches the stream's connection and no other; where it is not up, nothing is promised."""
     venue, symbols = one_connection_each(spot, 3)

@@ -493,10 +493,9 @@ async def test_send_that_was_cut_off(autojump_clock, connect, exchange):
 
 async def test_unexpected_error_in_the_body(autojump_clock, connect):
     """It comes out as it is, not as a fault of the connection; nothing is left open."""
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(ZeroDivisionError):
         async with connect():
             raise ZeroDivisionError
-    assert caught.group_contains(ZeroDivisionError)
 
 
 async def test_tick_is_shared(autojump_clock):
