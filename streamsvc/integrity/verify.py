@@ -40,7 +40,7 @@ def verify_folder(root: Path, progress: Progress = lambda _done, _total: None) -
         progress: Called with the files done and their total.
 
     Raises:
-        UsageError: it is not a data folder, or a newer version wrote it.
+        UsageError: it is not a data folder, a newer version wrote it, or its catalogue cannot be opened.
     """
     folder = DataFolder(root)
     report = Report()
@@ -78,7 +78,10 @@ def _require_catalogue(folder: DataFolder) -> None:
     if folder.catalogue.is_file():
         return
     if folder.parquet.is_dir() or folder.journal.is_dir():
-        raise DamagedError(f"{name}: it is not there, and it alone says what the files must hold")
+        raise DamagedError(
+            f"{name}: it is not there, and it alone says what the files must hold; "
+            "`streamsvc run` makes a new one of them"
+        )
     raise UsageError(f"{folder.root} is not a data folder of streamsvc: it has neither {name}, parquet/ nor journal/")
 
 

@@ -132,6 +132,11 @@ class Recorded:
             changed = connection.execute(statement, values)
             assert changed.rowcount, "nothing was changed"
 
+    def script(self, statements):
+        """Change what the catalogue is."""
+        with closing(sqlite3.connect(self.folder.catalogue)) as connection:
+            connection.executescript(statements)
+
     def move(self, path, target, **columns):
         """Move a published file, and let the catalogue follow."""
         (self.root / target).parent.mkdir(parents=True, exist_ok=True)
