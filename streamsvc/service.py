@@ -92,6 +92,7 @@ async def run(
                     partial(run_watchdog, around.notifier, live.is_writer_alive),
                     partial(live.tell_status, around.notifier, settings.health_check_interval),
                     partial(_check_all_symbols, settings, around),
+                    partial(_begin_to_stop, shutdown, around, persistence),
                     sealers.warm,
                 ):
                     watchdog_nursery.start_soon(shutdown.guard, part)
@@ -107,7 +108,6 @@ async def run(
                             stream_nursery.start_soon(stop_after, shutdown, settings.run_hours)
 
                 await shutdown.guard(record)
-                around.notifier.stopping()
         logger.info("stopped", messages=intake.counts.accepted, **live.summary())
         live.ended.set()
         watchdog_nursery.cancel_scope.cancel()
@@ -167,6 +167,13 @@ def _make_tools(around: Surroundings, sealers: Sealers, intake: Intake, supervis
         files=around.files,
         token=around.rng.getrandbits(32),
     )
+
+
+async def _begin_to_stop(shutdown: Shutdown, around: Surroundings, persistence: Persistence) -> None:
+    """Say that the end has begun, and bound it: `DRAIN_SEC` count from here, while connections still say goodbye."""
+    await shutdown.wait_requested()
+    around.notifier.stopping()
+    persistence.drain()
 
 
 async def _check_all_symbols(settings: Settings, around: Surroundings) -> None:

@@ -42,6 +42,10 @@ class Shutdown:
         for scope in self._scopes:
             scope.cancel()
 
+    async def wait_requested(self) -> None:
+        """Wait until the service is on its way out."""
+        await self._requested.wait()
+
     def ends(self, scope: trio.CancelScope) -> None:
         """Have a request cancel `scope`, as the stream nursery's."""
         self._scopes.append(scope)
