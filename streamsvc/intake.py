@@ -52,6 +52,11 @@ class _Lane:
         self.symbol = stream.symbol
 
 
+def _key(name: str) -> bytes:
+    """How a message of a stream begins, up to the quote after the stream's name."""
+    return _PREFIX + name.encode("utf-8", "surrogatepass")
+
+
 @attrs.define
 class IntakeCounts:
     """What became of the messages that connections brought: received = accepted + notices + quarantined + shed."""
@@ -80,7 +85,7 @@ class Intake:
         self._late_ms = late_ms
         self._lanes = {
             market: {
-                slot.stream.name.encode(): _Lane(slot.stream, slot)
+                _key(slot.stream.name): _Lane(slot.stream, slot)
                 for slot in health.slots()
                 if slot.stream.market is market
             }
@@ -118,8 +123,8 @@ class Intake:
         notices: list[bytes] = []
         for text in batch.messages:
             # The exchange writes the stream's name first and without spaces; whoever does not takes the slower way.
-            lane = lanes.get(text[_NAME_BEGIN : text.find(b'"', _NAME_BEGIN)])
-            if lane is None or not text.startswith(_PREFIX):
+            lane = lanes.get(text[: text.find(b'"', _NAME_BEGIN)])
+            if lane is None:
                 lane = self._lane_of_unusual(market, connection, batch, text, notices)
                 if lane is None:
                     continue
@@ -133,8 +138,9 @@ class Intake:
                 continue
             health = lane.health
             health.messages += 1
-            health.rows += (text.count(_LEVEL) or 1) if lane.is_depth else 1
             health.last_message = now
+            if lane.is_depth:
+                health.more_rows += max(0, text.count(_LEVEL) - 1)
             if head.E < late_from_ms:
                 health.late_messages += 1
                 health.latency_ms = batch.received_ns // 1_000_000 - head.E
@@ -169,7 +175,7 @@ class Intake:
             self.counts.notices += 1
             notices.append(text)
             return None
-        lane = self._lanes[market].get(notice.stream.encode())
+        lane = self._lanes[market].get(_key(notice.stream))
         if lane is None:
             self._refuse(market, connection, batch, text, "unknown_stream" if notice.stream else "wrong_shape")
         return lane

@@ -53,7 +53,7 @@ class StreamHealth:
     Attributes:
         stream: The stream, on the route that it was last subscribed on.
         messages: Accepted messages since the start.
-        rows: Rows that they become.
+        more_rows: Rows that they become beyond one each: an order-book level is a row.
         last_message: Monotonic time of the last one, seconds; None before the first.
         late_messages: Messages since the start whose receive time lay too far behind their event time.
         latency_ms: How far that was for the last of them.
@@ -65,7 +65,7 @@ class StreamHealth:
 
     stream: Stream
     messages: int = 0
-    rows: int = 0
+    more_rows: int = 0
     last_message: float | None = None
     late_messages: int = 0
     latency_ms: int = 0
@@ -73,6 +73,11 @@ class StreamHealth:
     first_subscribed_at: float | None = None
     connection: str = ""
     messages_per_sec: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """Rows that the accepted messages become."""
+        return self.messages + self.more_rows
 
     def age_sec(self, now: float) -> float | None:
         """Seconds since the last message, or since the first subscribing if none ever came; None before that."""
