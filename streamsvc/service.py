@@ -80,7 +80,7 @@ async def run(
     async with around.open_sealers(settings.save_concurrency) as sealers, trio.open_nursery() as watchdog_nursery:
         async with trio.open_nursery() as persistence_nursery:
             with sender:
-                tools = _make_tools(around, sealers, intake, supervisor)
+                tools = _make_tools(around, sealers, intake, supervisor, shutdown)
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
@@ -157,7 +157,9 @@ def _make_watch(settings: Settings, health: Health, supervisor: Supervisor) -> W
     )
 
 
-def _make_tools(around: Surroundings, sealers: Sealers, intake: Intake, supervisor: Supervisor) -> Tools:
+def _make_tools(
+    around: Surroundings, sealers: Sealers, intake: Intake, supervisor: Supervisor, shutdown: Shutdown
+) -> Tools:
     return Tools(
         run_blocking=around.run_blocking,
         seal=sealers.seal,
@@ -166,6 +168,7 @@ def _make_tools(around: Surroundings, sealers: Sealers, intake: Intake, supervis
         reconnects=lambda: supervisor.statistics().reconnects,
         files=around.files,
         token=around.rng.getrandbits(32),
+        guard=shutdown.guard,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -113,9 +114,12 @@ async def run_persistence(
             with shield:
                 async with trio.open_nursery() as nursery:
                     lines_name = f"{recovered.run}.loop.jsonl"
-                    nursery.start_soon(quarantine.run, publisher.quarantine, lines_name, tools.run_blocking)
-                    nursery.start_soon(_seal_all, persistence, sealing, settings.save_concurrency)
-                    nursery.start_soon(_adopt, persistence, adoption)
+                    for part in (
+                        partial(quarantine.run, publisher.quarantine, lines_name, tools.run_blocking),
+                        partial(_seal_all, persistence, sealing, settings.save_concurrency),
+                        partial(_adopt, persistence, adoption),
+                    ):
+                        nursery.start_soon(tools.guard, part)
                     await writer.run()
                     persistence.drain()
                     backlog.end()

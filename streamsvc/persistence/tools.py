@@ -24,6 +24,10 @@ class Seal(Protocol):
         """Seal the segment at the first path in a folder below the second."""
 
 
+async def _unguarded(part: Callable[[], Awaitable[object]]) -> None:
+    await part()
+
+
 @attrs.frozen(kw_only=True)
 class Tools:
     """What the persistence nursery is given from outside.
@@ -36,6 +40,8 @@ class Tools:
         reconnects: How often connections had to be made again since the start, for the log.
         files: The disk.
         token: 32 random bits that no other run has.
+        guard: Runs a part of the nursery beside the writer. When the part fails it keeps the failure and has the
+            service stop, so that the writer still writes what it holds.
     """
 
     run_blocking: Callable[..., Awaitable[Any]]
@@ -45,3 +51,4 @@ class Tools:
     reconnects: Callable[[], int] = lambda: 0
     files: Files = attrs.field(factory=Files)
     token: int = attrs.field(factory=lambda: secrets.randbits(32))
+    guard: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]] = _unguarded
