@@ -130,7 +130,8 @@ _HEADS: dict[tuple[Market, Kind], type[msgspec.Struct]] = {
     (Market.FUTURES, Kind.FORCE_ORDER): ForceOrderHead,
 }
 _DECODERS: dict[type[msgspec.Struct], Any] = {
-    head: msgspec.json.Decoder(Envelope[head]) for head in set(_HEADS.values())  # type: ignore[valid-type]
+    head: msgspec.json.Decoder(Envelope[head])
+    for head in set(_HEADS.values())  # type: ignore[valid-type]
 }
 _NOTICE = msgspec.json.Decoder(Notice)
 
