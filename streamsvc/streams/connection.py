@@ -74,6 +74,7 @@ class Connection:
         self._wiring = wiring
         self._log = logger.bind(connection=plan.name, attempt=number)
         self._scope = trio.CancelScope()
+        self._is_serving = False
         self._pace = Pace(max(1, venue.limits.messages_per_sec - PONGS_MAX - 1))  # One is left as a margin.
         self._requests = Requests(plan, venue, self._pace, self._log)
         self._idle_sec = _idle_sec(plan, wiring.settings)
@@ -81,7 +82,7 @@ class Connection:
     @property
     def is_up(self) -> bool:
         """Whether its streams are subscribed and read."""
-        return self.opened_at is not None and not self._scope.cancel_called
+        return self._is_serving and not self._scope.cancel_called
 
     @property
     def delivered_sec(self) -> float:
@@ -121,12 +122,14 @@ class Connection:
         raise ConnectionFaultError("repair", "the connection was replaced to repair a stream")
 
     async def _serve(self, transport: Transport) -> None:
+        self._is_serving = True
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ping, transport)
                 nursery.start_soon(self._requests.run, transport)
                 await self._read(transport)
         finally:
+            self._is_serving = False
             self.pings_dropped = transport.pings_dropped
 
     async def _read(self, transport: Transport) -> NoReturn:

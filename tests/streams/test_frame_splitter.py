@@ -245,6 +245,24 @@ def test_endless_fragments_hold_no_more_than_the_limit():
     assert peak_bytes < 5 * LIMIT_BYTES
 
 
+def test_a_long_message_in_small_reads_is_looked_at_twice():
+    """Once at its header, once when it is complete: what it costs grows with its length, not with its square."""
+    looks = []
+
+    class Counting(FrameSplitter):
+        def _take_other(self, *arguments):
+            looks.append(1)
+            return super()._take_other(*arguments)
+
+    splitter = Counting(LIMIT_BYTES)
+    splitter.feed(HEAD)
+    looks.clear()
+    data = frame(TEXT, b"x" * 60_000)
+    messages = [message for i in range(0, len(data), 10) for message in splitter.feed(data[i : i + 10])[0]]
+    assert [b"x" * 60_000] == messages
+    assert len(looks) <= 3
+
+
 def test_a_message_far_over_the_limit_is_not_collected():
     """The first bytes of its frame are enough to break the connection."""
     splitter = FrameSplitter(LIMIT_BYTES)
