@@ -77,7 +77,11 @@ async def run(
     )
     watch = _make_watch(settings, health, supervisor)
 
-    async with around.open_sealers(settings.save_concurrency) as sealers, trio.open_nursery() as watchdog_nursery:
+    async with (
+        shutdown.raising_failures(),
+        around.open_sealers(settings.save_concurrency) as sealers,
+        trio.open_nursery() as watchdog_nursery,
+    ):
         async with trio.open_nursery() as persistence_nursery:
             with sender:
                 tools = _make_tools(around, sealers, intake, supervisor, shutdown)
@@ -111,7 +115,6 @@ async def run(
         logger.info("stopped", messages=intake.counts.accepted, **live.summary())
         live.ended.set()
         watchdog_nursery.cancel_scope.cancel()
-    shutdown.raise_failures()
 
 
 def make_venues(settings: Settings) -> dict[Market, Venue]:

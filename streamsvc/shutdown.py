@@ -7,6 +7,7 @@ the end and writes what it holds. Failures are kept and raised when that is done
 from __future__ import annotations
 
 import signal
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -14,7 +15,7 @@ import trio
 from streamsvc.log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 class Shutdown:
@@ -60,8 +61,15 @@ class Shutdown:
             self.failures.append(failure)
             self.request("failure")
 
-    def raise_failures(self) -> None:
-        """Raise what was kept, if anything."""
+    @asynccontextmanager
+    async def raising_failures(self) -> AsyncIterator[None]:
+        """Raise what was kept once the body is done, together with what the body itself fails with."""
+        try:
+            yield
+        except Exception as last:
+            if self.failures:
+                raise ExceptionGroup("parts of the service failed", [*self.failures, last]) from None
+            raise
         if self.failures:
             raise ExceptionGroup("parts of the service failed", self.failures)
 
