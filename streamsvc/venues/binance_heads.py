@@ -129,9 +129,9 @@ _HEADS: dict[tuple[Market, Kind], type[msgspec.Struct]] = {
     (Market.FUTURES, Kind.MARK_PRICE): MarkPriceHead,
     (Market.FUTURES, Kind.FORCE_ORDER): ForceOrderHead,
 }
+_ANY_ENVELOPE: Any = Envelope
 _DECODERS: dict[type[msgspec.Struct], Any] = {
-    head: msgspec.json.Decoder(Envelope[head])
-    for head in set(_HEADS.values())  # type: ignore[valid-type]
+    head: msgspec.json.Decoder(_ANY_ENVELOPE[head]) for head in set(_HEADS.values())
 }
 _NOTICE = msgspec.json.Decoder(Notice)
 

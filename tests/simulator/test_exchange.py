@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from conftest import EndedError
+from simulator_support import EndedError
 from wsproto.events import CloseConnection, Ping, RejectConnection, TextMessage
 
 from streamsvc.schema import Market

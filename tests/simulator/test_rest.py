@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import msgspec
 import pytest
-from conftest import START_NS, synthetic
+from simulator_support import START_NS, synthetic
 
 from streamsvc.schema import Market
 from streamsvc.simulator import wire
