@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import click
 import orjson
 
 from streamsvc import __version__
-from streamsvc.errors import UsageError
+from streamsvc.errors import StreamsvcError, UsageError
 
 if TYPE_CHECKING:
     from streamsvc.settings.source import LoadedSettings
@@ -29,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return WRONG_USAGE
-    except UsageError as error:
+    except StreamsvcError as error:
         click.echo(f"streamsvc: {error}", err=True)
-        return WRONG_USAGE
+        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
     except (click.Abort, KeyboardInterrupt):
         return FAILED
     return code if isinstance(code, int) else DONE
@@ -69,6 +70,8 @@ def _load(*, must_record: bool = True) -> LoadedSettings:
 @app.command()
 def run() -> int:
     """Record until SIGTERM or Ctrl-C; both write and seal what is there, a second one stops at once."""
+    # A signal that comes while modules load is held back until `shutdown.stop_on_signals` hears it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     loaded = _load()
     from streamsvc.process import run_process  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from streamsvc import __version__, log, service
-from streamsvc.errors import UsageError
+from streamsvc.errors import DamagedError, DiskFullError, StreamsvcError, UsageError
 from streamsvc.log import logger
 from streamsvc.shutdown import Shutdown, stop_on_signals
 from streamsvc.surroundings import real_surroundings
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from streamsvc.settings.source import LoadedSettings
 
 DONE, FAILED = 0, 1
+_TOLD_IN_A_SENTENCE = (UsageError, DamagedError, DiskFullError)
+"""What the user can mend, and what therefore needs no traceback."""
 
 
 def run_process(loaded: LoadedSettings) -> int:
@@ -25,6 +27,8 @@ def run_process(loaded: LoadedSettings) -> int:
 
     Raises:
         UsageError: the data folder is in use or cannot be used.
+        DamagedError: the catalogue is damaged.
+        DiskFullError: there was no room to begin, or none to the end for what had been received.
     """
     settings = loaded.settings
     if settings.binance_api_key is not None:
@@ -38,7 +42,7 @@ def run_process(loaded: LoadedSettings) -> int:
     async def main() -> None:
         shutdown = Shutdown()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stop_on_signals, shutdown, stop_at_once)
+            await nursery.start(stop_on_signals, shutdown, stop_at_once)
             await service.run(settings, real_surroundings(settings), shutdown=shutdown)
             nursery.cancel_scope.cancel()
 
@@ -47,9 +51,11 @@ def run_process(loaded: LoadedSettings) -> int:
         loaded.log_warnings()
         trio.run(main)
     except BaseExceptionGroup as group:
-        usage, rest = group.split(UsageError)
-        if rest is None and usage is not None:
-            raise _first(usage) from None
+        told, rest = group.split(_TOLD_IN_A_SENTENCE)
+        if rest is None and told is not None:
+            fault = _first(told)
+            logger.error("cannot_record", detail=str(fault))
+            raise fault from None
         logger.exception("crashed")
         traceback.print_exc()
         return FAILED
@@ -58,6 +64,6 @@ def run_process(loaded: LoadedSettings) -> int:
     return DONE
 
 
-def _first(group: BaseExceptionGroup[UsageError]) -> UsageError:
+def _first(group: BaseExceptionGroup[StreamsvcError]) -> StreamsvcError:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -80,12 +80,21 @@ class Shutdown:
             await self.guard(task)
 
 
-async def stop_on_signals(shutdown: Shutdown, stop_at_once: Callable[[], NoReturn]) -> None:
+async def stop_on_signals(
+    shutdown: Shutdown,
+    stop_at_once: Callable[[], NoReturn],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """SIGTERM and SIGINT stop in good order; a second one does not wait for anything.
 
     What was written is in the journal, and the next start seals it: leaving at once costs what a kill costs.
+    `task_status` is told when signals are heard, also those that the process has held back while it loaded.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    numbers = signal.SIGTERM, signal.SIGINT
+    with trio.open_signal_receiver(*numbers) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        task_status.started()
         async for number in signals:
             name = signal.Signals(number).name
             if shutdown.is_requested:
