@@ -1,0 +1,145 @@
+"""The end of a recorder: signals, time, a second signal, Ctrl-C of a terminal."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from recorded import data_set_rows, journal_rows, missing_or_changed, segments, verified
+from recorder_process import SLOW_SEALERS, until
+
+from streamsvc.persistence.layout import DataFolder
+
+
+def has_reached(data, ids):
+    """Whether journal and data set together hold every stream up to these ids."""
+    seen = {}
+    for rows in (journal_rows(data), data_set_rows(data)):
+        for stream, counts in rows.items():
+            seen[stream] = max(seen.get(stream, 0), *counts)
+    return all(seen.get(stream, 0) >= last for stream, last in ids.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_and_seals(stage, start, number):
+    """All that the exchange had sent and the recorder had written is sealed when it leaves, with exit code 0."""
+    recorder = start(stage, PARQUET_ROTATE_SEC="60")
+    await recorder.saw("ready")
+    await until(lambda: len(stage.sent()) == 14, "every stream has spoken")
+    sent = stage.sent()
+    await until(lambda: has_reached(recorder.data, sent), "all of it is written")
+    written = journal_rows(recorder.data)
+
+    recorder.signal(number)
+
+    assert 0 == await recorder.ended()
+    report = verified(recorder.data)
+    assert [] == report.gaps
+    rows = data_set_rows(recorder.data)
+    assert [] == missing_or_changed(written, rows)
+    assert {} == {stream: last for stream, last in sent.items() if last > max(rows[stream])}
+    assert [signal.Signals(number).name] == [event["reason"] for event in recorder.events("stopping")]
+    assert "stopped" == recorder.names()[-1]
+    assert "" == recorder.errors()
+
+
+async def test_the_drain_is_cut_at_its_deadline(stage, start):
+    """What cannot be sealed within DRAIN_SEC stays in the journal, and that is no failure."""
+    recorder = start(stage, command=SLOW_SEALERS, SLOW_SEAL_SEC="3600", DRAIN_SEC="1")
+    await until(lambda: len(segments(recorder.data)) > 1, "a closed segment")
+
+    assert 0 == await recorder.stop()
+
+    assert [] != recorder.events("drain_cut")
+    written = journal_rows(recorder.data)
+    assert {} == data_set_rows(recorder.data)
+    following = start(stage)
+    await following.saw("journal_recovered")
+    await following.saw("ready")
+    assert 0 == await following.stop()
+    verified(following.data)
+    assert [] == missing_or_changed(written, data_set_rows(following.data))
+
+
+async def test_a_second_signal_stops_at_once(stage, start):
+    """It does not wait for sealers; exit code 1, and the next start finds everything that was written."""
+    recorder = start(stage, command=SLOW_SEALERS, SLOW_SEAL_SEC="3600", DRAIN_SEC="3600")
+    await until(lambda: len(segments(recorder.data)) > 1, "a closed segment")
+    recorder.signal(signal.SIGTERM)
+    await recorder.saw("stopping")
+
+    recorder.signal(signal.SIGINT)
+
+    assert 1 == await recorder.ended()
+    assert "stopping_at_once" == recorder.names()[-1]
+    written = journal_rows(recorder.data)
+    assert written
+    following = start(stage)
+    await following.saw("ready")
+    assert 0 == await following.stop()
+    verified(following.data)
+    assert [] == missing_or_changed(written, data_set_rows(following.data))
+
+
+async def test_ctrl_c_in_a_terminal_lets_sealers_finish(stage, start):
+    """The terminal sends SIGINT to the workers as well: the segment in work is finished, not begun again."""
+    recorder = start(stage, command=SLOW_SEALERS, SLOW_SEAL_SEC="0.8", PARQUET_ROTATE_SEC="1")
+    tmp = DataFolder(recorder.data).tmp
+    await until(lambda: tmp.is_dir() and any(tmp.iterdir()), "a sealer at work")
+    (worker,) = recorder.sealers()
+
+    recorder.signal_group(signal.SIGINT)
+
+    await recorder.saw("rotated")
+    assert [worker] == recorder.sealers()
+    assert 0 == await recorder.ended()
+    assert [] == recorder.events("seal_failed")
+    assert "" == recorder.errors()
+    assert [] == verified(recorder.data).gaps
+
+
+@pytest.mark.parametrize("event", ["starting", "connection_opened", "ready"])
+async def test_ctrl_c_while_workers_start(stage, start, event):
+    """Ctrl-C finds workers before they can ignore it: what was received is sealed all the same."""
+    recorder = start(stage)
+    await recorder.saw(event)
+
+    recorder.signal_group(signal.SIGINT)
+
+    assert 0 == await recorder.ended()
+    assert [] == verified(recorder.data).gaps
+
+
+async def test_run_hours_are_over(stage, start):
+    """It stops by itself as a signal stops it."""
+    recorder = start(stage, RUN_HOURS="0.0002")
+
+    assert 0 == await recorder.ended()
+
+    assert ["RUN_HOURS"] == [event["reason"] for event in recorder.events("stopping")]
+    report = verified(recorder.data)
+    assert [] == report.gaps
+    assert report.rows
+
+
+async def test_a_fault_that_nobody_expects(stage, start):
+    """The process ends with its traceback and 1, after the writer has written; the next start loses nothing."""
+    recorder = start(stage)
+    await recorder.saw("rotated")
+    written = journal_rows(recorder.data)
+    catalogue = DataFolder(recorder.data).catalogue
+    catalogue.rename(catalogue.with_suffix(".away"))
+    catalogue.mkdir()
+
+    assert 1 == await recorder.ended()
+
+    assert "Traceback" in recorder.errors()
+    assert "crashed" in recorder.names()
+    written |= journal_rows(recorder.data)
+    catalogue.rmdir()
+    catalogue.with_suffix(".away").rename(catalogue)
+    following = start(stage)
+    await following.saw("ready")
+    assert 0 == await following.stop()
+    verified(following.data)
+    assert [] == missing_or_changed(written, data_set_rows(following.data))
