@@ -6,9 +6,10 @@ keeps an account of what it withheld, so the demo can tell whether the recorder 
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 import trio
@@ -20,14 +21,17 @@ from streamsvc.integrity.verify import verify_folder
 from streamsvc.schema import Kind, Market
 from streamsvc.service import run
 from streamsvc.settings import Settings
+from streamsvc.shutdown import Shutdown, stop_on_signals
 from streamsvc.simulator.exchange import Exchange
 from streamsvc.simulator.market import Activity
 from streamsvc.simulator.serve import Addresses, make_tls, serve
 from streamsvc.simulator.sources import SyntheticSource
 from streamsvc.surroundings import real_surroundings
 from streamsvc.terminal import console, renewing, table
+from streamsvc.watchdog.health import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from streamsvc.live import Live
@@ -38,6 +42,8 @@ FUTURES_SYMBOLS = ("BTCUSDT", "ETHUSDT")
 STALLED_STREAM = "btcusdt@trade"
 _LOOK_SEC = 0.25
 _PLAIN_LINE_SEC = 5.0
+_TAIL_SEC = 2.0
+"""What the exchange sends so shortly before the end may still be on its way when the recorder stops."""
 _HEADINGS = ("market", "symbol", "kind", "messages", "rows", "per s", "age s", "state")
 
 
@@ -58,12 +64,12 @@ def run_demo(*, seconds: float, folder: Path | None, seed: int) -> int:
     with (folder / "demo.log").open("wb", buffering=0) as output:
         close_log = log.configure(output=output)
         try:
-            exchange = trio.run(partial(_record, seconds, folder, seed, out))
+            exchange, due = trio.run(partial(_record, seconds, folder, seed, out))
         finally:
             close_log()
     report = verify_folder(folder)
     print_report(report)
-    wrong = print_comparison(exchange, report, out)
+    wrong = print_comparison(exchange, report, out, due)
     _print_hints(folder, out)
     return 1 if wrong or report.errors else 0
 
@@ -111,18 +117,34 @@ def _make_settings(addresses: Addresses, folder: Path, seconds: float) -> Settin
     )
 
 
-async def _record(seconds: float, folder: Path, seed: int, out: Console) -> Exchange:
-    exchange = _make_exchange(seed)
+async def _record(seconds: float, folder: Path, seed: int, out: Console) -> tuple[Exchange, LastIds]:
+    """Record until the time is over, or until Ctrl-C; a second one stops at once."""
+    exchange, shutdown, due = _make_exchange(seed), Shutdown(), LastIds()
     async with trio.open_nursery() as nursery:
         tls = make_tls(folder / "authority.pem")
         addresses = await nursery.start(partial(serve, exchange, tls=tls))
         settings = _make_settings(addresses, folder, seconds)
+        await nursery.start(stop_on_signals, shutdown, _stop_at_once)
         async with trio.open_nursery() as recording:
-            live = await recording.start(partial(run, settings, real_surroundings(settings)))
-            recording.start_soon(_commit_faults, exchange, live, seconds, out)
+            live = await recording.start(partial(run, settings, real_surroundings(settings), shutdown=shutdown))
+            ends_at = trio.current_time() + seconds
+            for part in (
+                partial(_commit_faults, exchange, live, seconds, out),
+                partial(_note_last_ids, exchange, ends_at - _TAIL_SEC, due),
+            ):
+                recording.start_soon(shutdown.guard_until_requested, part)
             recording.start_soon(_show, live, out)
         nursery.cancel_scope.cancel()
-    return exchange
+    return exchange, due
+
+
+def _stop_at_once() -> NoReturn:
+    os._exit(1)
+
+
+async def _note_last_ids(exchange: Exchange, at: float, due: LastIds) -> None:
+    await trio.sleep_until(at)
+    due.update((key, record.last_id) for key, record in exchange.ledger.records.items())
 
 
 async def _commit_faults(exchange: Exchange, live: Live, seconds: float, out: Console) -> None:
@@ -130,8 +152,9 @@ async def _commit_faults(exchange: Exchange, live: Live, seconds: float, out: Co
     await trio.sleep(seconds * 0.2)
     exchange.mute(Market.SPOT, STALLED_STREAM)
     out.print(f"! the exchange falls silent on spot {STALLED_STREAM}; its connection and the book flow on")
+    stalled = live.health.slot(Market.SPOT, STALLED_STREAM)
     with trio.move_on_after(seconds * 0.35):
-        while not live.watch.statistics().stalled:  # noqa: ASYNC110 - a look at what others see, not a signal
+        while stalled.verdict(trio.current_time(), live.watch.timeouts) is not Verdict.STALLED:  # noqa: ASYNC110 - a look at what others see, not a signal
             await trio.sleep(_LOOK_SEC)
         out.print("! the recorder has noticed, and subscribes the stream anew")
         await trio.sleep(1)
@@ -173,6 +196,10 @@ async def _show(live: Live, out: Console) -> None:
                 await live.ended.wait()
 
 
+LastIds = dict[tuple[Market, str], int]
+"""By market and canonical name of a stream, the last id that it had sent at some time."""
+
+
 @attrs.frozen
 class Comparison:
     """One stream: the ids that the recording lacks, and those that the exchange sent to nobody."""
@@ -188,10 +215,15 @@ class Comparison:
         return self.lacking == self.withheld
 
 
-def compare(exchange: Exchange, report: Report) -> list[Comparison]:
-    """What is missing between the first and the last recorded id, beside what the exchange withheld there.
+def compare(exchange: Exchange, report: Report, due: Mapping[tuple[Market, str], int]) -> list[Comparison]:
+    """What is missing from the first recorded id on, beside what the exchange withheld there.
 
     Only kinds whose ids chain: of the others nobody can say.
+
+    Args:
+        exchange: Its account.
+        report: What verify found.
+        due: Up to which id each stream must have been recorded, if it was sent so far.
     """
     lacking: dict[tuple[str, ...], list[tuple[int, int]]] = {}
     for gap in report.gaps:
@@ -200,7 +232,7 @@ def compare(exchange: Exchange, report: Report) -> list[Comparison]:
         (stream.market, stream.symbol, stream.kind): stream for stream in report.coverage
     }
     made = []
-    for record in exchange.ledger.records.values():
+    for key, record in exchange.ledger.records.items():
         labels = record.market.label, record.symbol, record.kind
         there = coverage.get(labels)
         if not record.is_chained:
@@ -210,13 +242,14 @@ def compare(exchange: Exchange, report: Report) -> list[Comparison]:
             continue
         withheld = [(first, last) for first, last in record.missing if first > there.first_id and last < there.last_id]
         recorded = there.first_id, there.last_id
-        made.append(Comparison(labels, recorded, lacking.get(labels, []), withheld))
+        rest = [(there.last_id + 1, due[key])] if due.get(key, 0) > there.last_id else []
+        made.append(Comparison(labels, recorded, [*lacking.get(labels, []), *rest], withheld))
     return made
 
 
-def print_comparison(exchange: Exchange, report: Report, out: Console) -> int:
+def print_comparison(exchange: Exchange, report: Report, out: Console, due: Mapping[tuple[Market, str], int]) -> int:
     """Print it; returns how many streams lack something else than what was withheld."""
-    compared = compare(exchange, report)
+    compared = compare(exchange, report, due)
 
     def ids(ranges: list[tuple[int, int]]) -> int:
         return sum(last - first + 1 for first, last in ranges)

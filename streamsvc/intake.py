@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _PREFIX = b'{"stream":"'
 _NAME_BEGIN = len(_PREFIX)
-_LEVEL = b'["'
+_DEPTH_BRACKETS = 2
+"""Brackets of an order-book update that are no level: its two lists."""
 
 
 class Quarantine(Protocol):
@@ -140,7 +141,7 @@ class Intake:
             health.messages += 1
             health.last_message = now
             if lane.is_depth:
-                health.more_rows += max(0, text.count(_LEVEL) - 1)
+                health.more_rows += max(1, text.count(b"[") - _DEPTH_BRACKETS) - 1
             if head.E < late_from_ms:
                 health.late_messages += 1
                 health.latency_ms = batch.received_ns // 1_000_000 - head.E

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -179,6 +180,20 @@ def test_a_terminal_shows_a_table_that_renews_itself(demos):
     assert max(map(len, drawn)) <= TERMINAL_COLUMNS
 
 
+def test_ctrl_c_ends_it_in_good_order(tmp_path):
+    """What was recorded until then is sealed, verified and compared; no traceback."""
+    with start(tmp_path / "data", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        try:
+            while "recording, normal rotation" not in demo.stdout.readline():
+                assert demo.poll() is None
+            demo.send_signal(signal.SIGINT)
+            output, errors = demo.communicate(timeout=DONE_SEC_MAX)
+        finally:
+            demo.kill()
+    assert (0, "") == (demo.returncode, errors)
+    assert "What is missing is exactly what the exchange withheld." in output
+
+
 def test_a_folder_that_is_not_empty(tmp_path, capsys):
     """Nothing of the user's is mixed with ours."""
     (tmp_path / "notes.txt").write_text("mine")
@@ -237,18 +252,27 @@ def found(*gaps, first=1, last=100, kind="trade"):
     ],
 )  # fmt: skip
 def test_what_is_missing_beside_what_was_withheld(record, report, is_exact):
-    assert [is_exact] == [one.is_exact for one in compare(exchange_with(record), report)]
+    assert [is_exact] == [one.is_exact for one in compare(exchange_with(record), report, {})]
+
+
+def test_a_stream_that_ends_too_early():
+    """What was sent well before the end and lies behind the last recorded id is lost as well."""
+    exchange = exchange_with(sent((1, 100)))
+    (key,) = exchange.ledger.records
+    for due, is_exact in ((90, True), (100, False)):
+        (one,) = compare(exchange, found(last=90), {key: due})
+        assert is_exact == one.is_exact
 
 
 def test_streams_without_ids_are_not_compared():
-    assert [] == compare(exchange_with(sent((1, 10), kind="markPrice", is_chained=False)), Report())
+    assert [] == compare(exchange_with(sent((1, 10), kind="markPrice", is_chained=False)), Report(), {})
 
 
 @pytest.mark.parametrize(("gap", "wrong", "answer"), [((41, 50), 0, "yes"), ((41, 55), 1, "NO")])
 def test_the_verdict_is_printed(gap, wrong, answer):
     """A number that becomes the exit code, and a line that says which stream."""
     out = Console(file=io.StringIO(), width=200)
-    assert wrong == print_comparison(exchange_with(sent((1, 40), (51, 100))), found(gap), out)
+    assert wrong == print_comparison(exchange_with(sent((1, 40), (51, 100))), found(gap), out, {})
     lines = out.file.getvalue().splitlines()
     assert ["spot", "BTCUSDT", "trade", str(gap[1] - gap[0] + 1), "10", answer] == lines[2].split()
     assert ("exactly" in lines[-1]) == (not wrong)

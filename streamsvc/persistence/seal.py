@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
 
+    from numpy.typing import NDArray
+
     from streamsvc.batch import Block
 
 BATCH_MESSAGES = 4000
@@ -75,7 +77,6 @@ def seal_segment(segment_path: str, tmp_root: str) -> Manifest:
         raise
     finally:
         gc.enable()
-        gc.collect()
 
 
 class _Batch:
@@ -88,19 +89,28 @@ class _Batch:
         self.payload = payload
         self.size_max = BATCH_BOOKS if payload.has_levels else BATCH_MESSAGES
         self.texts: list[bytes] = []
-        self.received_ns: list[int] = []
-        self.connections: list[int] = []
-        self.epochs: list[int] = []
+        self._origins: list[tuple[int, int, int]] = []  # Time of receipt, connection and messages of each block.
+        self._epochs: list[int] = []  # Of the first messages; those that follow have 0.
 
     def add(self, block: Block, messages: list[bytes], epochs: list[int] | None) -> None:
-        count = len(messages)
+        if epochs is not None:
+            self._epochs += [0] * (len(self.texts) - len(self._epochs)) + epochs
         self.texts += messages
-        self.received_ns += [block.received_ns] * count
-        self.connections += [block.connection] * count
-        self.epochs += epochs if epochs is not None else [0] * count
+        self._origins.append((block.received_ns, block.connection, len(messages)))
+
+    def origins(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of each message, when it was received, and its connection."""
+        received_ns, connections, counts = np.array(self._origins, np.int64).T
+        return np.repeat(received_ns, counts), np.repeat(connections, counts)
+
+    def epochs(self) -> NDArray[np.int32]:
+        """Of each message, its epoch."""
+        epochs = np.zeros(len(self.texts), np.int32)
+        epochs[: len(self._epochs)] = self._epochs
+        return epochs
 
     def clear(self) -> None:
-        for column in (self.texts, self.received_ns, self.connections, self.epochs):
+        for column in (self.texts, self._origins, self._epochs):
             column.clear()
 
 
@@ -181,12 +191,12 @@ class _Sealer:
     def _flush(self, batch: _Batch) -> None:
         if not batch.texts:
             return
-        received_ns = np.array(batch.received_ns, np.int64)
+        received_ns, _ = batch.origins()
         chunk, kept, refusals = decode(batch.payload, batch.kind, batch.texts, received_ns, self._days)
         for refusal in refusals:
             self._refuse(batch, refusal.index, refusal.reason)
         table = self._tables.setdefault((batch.market, batch.kind), Table(batch.market, batch.kind))
-        table.add(chunk, received_ns[kept], np.array(batch.epochs, np.int32)[kept])
+        table.add(chunk, received_ns[kept], batch.epochs()[kept])
         texts = batch.texts if len(kept) == len(batch.texts) else [batch.texts[index] for index in kept]
         for index in inexact(texts):
             self._inexact_count += 1
@@ -212,11 +222,12 @@ class _Sealer:
             )
 
     def _line(self, batch: _Batch, index: int, reason: str) -> bytes:
+        received_ns, connections = batch.origins()
         return encode_item(
             reason,
-            batch.received_ns[index],
+            int(received_ns[index]),
             batch.market.label,
-            batch.connections[index],
+            int(connections[index]),
             batch.texts[index],
             kind=batch.kind.label,
         )
@@ -278,7 +289,7 @@ def _id_of(batch: _Batch, index: int, reason: str) -> QuarantinedId:
         first_id, last_id = head.U, head.u
     else:
         first_id = last_id = next((getattr(head, name) for name in ("t", "a", "u") if hasattr(head, name)), 0)
-    return QuarantinedId(batch.market, batch.kind, head.s, batch.epochs[index], first_id, last_id, reason)
+    return QuarantinedId(batch.market, batch.kind, head.s, int(batch.epochs()[index]), first_id, last_id, reason)
 
 
 class _Lines:

@@ -88,6 +88,10 @@ class Table:
 
     def _codes(self, name: str, values: list[str]) -> NDArray[np.int32]:
         labels = self.labels.setdefault(name, {})
+        try:
+            return np.fromiter(map(labels.__getitem__, values), np.int32, len(values))
+        except KeyError:
+            pass
         return np.fromiter([labels.setdefault(value, len(labels)) for value in values], np.int32, len(values))
 
     def finish(self) -> tuple[list[StreamRange], list[DayTable]]:

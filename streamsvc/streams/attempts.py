@@ -155,6 +155,7 @@ def _locked(path: Path) -> Iterator[int]:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
         descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+        os.fchmod(descriptor, 0o666)  # The budget is the machine's: instances of other users count here, too.
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path} is not a regular file")

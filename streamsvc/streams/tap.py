@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ_BYTES = 64 * 1024
-_FULL_BYTES = READ_BYTES // 2
+_FULL_BYTES = READ_BYTES // 8
 """A read that brought this much says that more is waiting: no pause is made after it."""
 
 PONGS_MAX = 2

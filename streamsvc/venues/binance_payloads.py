@@ -169,6 +169,7 @@ class Payload:
 
     Attributes:
         paths: For each column that a message brings, where its value lies in the decoded message.
+        fields: The names of the message's own fields, in order.
         has_levels: Whether a message has `bids` and `asks`, and is a row for each level.
     """
 
@@ -181,6 +182,7 @@ class Payload:
             names = [field.name for field in msgspec.structs.fields(fields.pop(inner))]
             self.paths.update({name: f"{inner}.{name}" for name in names})
         self.paths.update({name: name for name in fields})
+        self.fields = tuple(field.name for field in msgspec.structs.fields(struct))
         self._one = msgspec.json.Decoder(Envelope[struct], strict=False)  # type: ignore[valid-type]
         self._many = msgspec.json.Decoder(list[Envelope[struct]], strict=False)  # type: ignore[valid-type]
 

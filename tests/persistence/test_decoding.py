@@ -79,7 +79,7 @@ def json_number_is_fine(text):
         value = json.loads(text, parse_constant=lambda _: math.nan)
     except ValueError:
         return False
-    return isinstance(value, int | float) and math.isfinite(value) and value >= 0 and abs(value) < 1e308
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0 and abs(value) < 1e308
 
 
 def test_days_around_receipt_are_always_open():
