@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,9 @@ class RecorderProcess:
         for child in self.orphans():
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        psutil.wait_procs(self._family.values(), timeout=PATIENCE_SEC)
+        deadline = time.monotonic() + PATIENCE_SEC
+        while self.orphans() and time.monotonic() < deadline:
+            time.sleep(LOOK_SEC)
 
 
 def _lives(process: psutil.Process) -> bool:
