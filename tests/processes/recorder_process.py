@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 COMMAND = (str(Path(sys.executable).with_name("streamsvc")), "run")
 """The program as users start it."""
 
-SLOW_SEALERS = (sys.executable, str(Path(__file__).with_name("slow_sealers.py")), "run")
-"""The same, with sealers that take `SLOW_SEAL_SEC` for every segment."""
+SLOW_RECORDER = (sys.executable, str(Path(__file__).with_name("slow_recorder.py")), "run")
+"""The same, slowed down: sealers take `SLOW_SEAL_SEC` for every segment, the settings `SLOW_LOAD_SEC` to load."""
 
 PATIENCE_SEC = 60.0
 """What takes longer will never come: a bound for tests that fail, not something they measure."""
@@ -108,6 +108,12 @@ class RecorderProcess:
     @property
     def is_running(self) -> bool:
         return self._process.poll() is None
+
+    def is_holding(self, number: int) -> bool:
+        """Whether it holds a signal back."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+        return bool(int(mask, 16) >> (number - 1) & 1)
 
     def sealers(self) -> list[psutil.Process]:
         """Its worker processes that live."""

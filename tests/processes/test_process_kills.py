@@ -13,7 +13,7 @@ import psutil
 import pytest
 import trio
 from recorded import data_set_rows, holes, journal_rows, merge, missing_or_changed, rows_by_run, segments, verified
-from recorder_process import SLOW_SEALERS, until
+from recorder_process import SLOW_RECORDER, until
 
 from streamsvc.persistence.layout import DataFolder
 
@@ -21,22 +21,38 @@ LANES = 2
 """Recorders that are killed side by side, each with a folder of its own: the machine has idle moments otherwise."""
 
 
+LONGEST_SEC = {
+    "loading": 0.5,
+    "recovery": 0.1,
+    "recording": 0.5,
+    "sealing": 0.2,
+    "publishing": 0.05,
+    "draining": 0.5,
+}
+"""How long each moment lasts, about."""
+
+
+def count_files(data):
+    return len([*(data / "parquet").rglob("*.parquet")])
+
+
 async def random_moment(recorder, rng):
     """Wait for some moment in the life of a recorder that has just been started; gives the moment's name."""
     tmp = DataFolder(recorder.data).tmp
+    files_before = count_files(recorder.data)
     moments = {
         "loading": lambda: True,
         "recovery": lambda: recorder.events("starting"),
         "recording": lambda: recorder.events("connection_opened"),
         "sealing": lambda: tmp.is_dir() and any(tmp.iterdir()),
-        "publishing": lambda: recorder.events("rotated"),
+        "publishing": lambda: count_files(recorder.data) > files_before,
         "draining": lambda: recorder.events("connection_opened"),
     }
     name = rng.choice([*moments])
     await until(lambda: moments[name]() or not recorder.is_running, f"the moment of {name}")
     if name == "draining":
         recorder.signal(signal.SIGTERM)
-    await trio.sleep(rng.uniform(0, 0.1 if name in {"recovery", "sealing", "publishing"} else 0.5))
+    await trio.sleep(rng.uniform(0, LONGEST_SEC[name]))
     return name
 
 
@@ -105,7 +121,7 @@ async def test_orphans_still_seal_when_the_next_run_does(stage, start, moment):
     written = defaultdict(Counter)
     killed = []
     for orphan_sec in ("0.4", "1.2", "2.4"):
-        recorder = start(stage, command=SLOW_SEALERS, SLOW_SEAL_SEC=orphan_sec, PARQUET_ROTATE_SEC="1")
+        recorder = start(stage, command=SLOW_RECORDER, SLOW_SEAL_SEC=orphan_sec, PARQUET_ROTATE_SEC="1")
         killed.append(recorder)
         await until(partial(moment, recorder), "a sealer with work")
         await recorder.kill()
@@ -129,7 +145,7 @@ async def test_orphans_still_seal_when_the_next_run_does(stage, start, moment):
 
 async def test_a_sealer_is_killed_in_the_middle_of_its_work(stage, start):
     """Another one takes its place, and its segment is sealed once."""
-    recorder = start(stage, command=SLOW_SEALERS, SLOW_SEAL_SEC="0.8", PARQUET_ROTATE_SEC="1")
+    recorder = start(stage, command=SLOW_RECORDER, SLOW_SEAL_SEC="0.8", PARQUET_ROTATE_SEC="1")
     await until(partial(is_sealing, recorder), "a sealer at work")
     written = journal_rows(recorder.data)
     (worker,) = recorder.sealers()

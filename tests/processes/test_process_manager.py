@@ -9,7 +9,7 @@ import socket
 
 import pytest
 from recorded import journal_rows, segments, verified
-from recorder_process import SLOW_SEALERS, until
+from recorder_process import SLOW_RECORDER, until
 
 from streamsvc.schema import Market
 
@@ -52,7 +52,7 @@ async def test_a_life_as_systemd_hears_it(stage, start, manager):
     """READY once, then beats and a status; STOPPING once, and beats until the drain is over."""
     recorder = start(
         stage,
-        command=SLOW_SEALERS,
+        command=SLOW_RECORDER,
         SLOW_SEAL_SEC="1",
         NOTIFY_SOCKET=str(manager.path),
         WATCHDOG_USEC="300000",

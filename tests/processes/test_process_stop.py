@@ -15,7 +15,7 @@ from recorded import (
     segments,
     verified,
 )
-from recorder_process import SLOW_SEALERS, until
+from recorder_process import SLOW_RECORDER, until
 
 from streamsvc.persistence.layout import DataFolder
 
@@ -54,7 +54,7 @@ async def test_a_signal_drains_and_seals(stage, start, number):
 
 async def test_the_drain_is_cut_at_its_deadline(stage, start):
     """What cannot be sealed within DRAIN_SEC stays in the journal, and that is no failure."""
-    recorder = start(stage, command=SLOW_SEALERS, SLOW_SEAL_SEC="3600", DRAIN_SEC="1")
+    recorder = start(stage, command=SLOW_RECORDER, SLOW_SEAL_SEC="3600", DRAIN_SEC="1")
     await until(lambda: len(segments(recorder.data)) > 1, "a closed segment")
 
     assert 0 == await recorder.stop()
@@ -72,7 +72,7 @@ async def test_the_drain_is_cut_at_its_deadline(stage, start):
 
 async def test_a_second_signal_stops_at_once(stage, start):
     """It does not wait for sealers; exit code 1, and the next start finds everything that was written."""
-    recorder = start(stage, command=SLOW_SEALERS, SLOW_SEAL_SEC="3600", DRAIN_SEC="3600")
+    recorder = start(stage, command=SLOW_RECORDER, SLOW_SEAL_SEC="3600", DRAIN_SEC="3600")
     await until(lambda: len(segments(recorder.data)) > 1, "a closed segment")
     recorder.signal(signal.SIGTERM)
     await recorder.saw("stopping")
@@ -90,9 +90,23 @@ async def test_a_second_signal_stops_at_once(stage, start):
     assert [] == missing_or_changed(written, data_set_rows(following.data))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_while_modules_load(stage, start, number):
+    """It is neither lost nor a crash: the recorder stops in good order as soon as it can."""
+    recorder = start(stage, command=SLOW_RECORDER, SLOW_LOAD_SEC="1")
+    await until(lambda: recorder.is_holding(number), "signals are held back")
+
+    recorder.signal(number)
+
+    assert 0 == await recorder.ended()
+    assert ["starting", "stopping"] == recorder.names()[:2]
+    assert "stopped" == recorder.names()[-1]
+    assert "" == recorder.errors()
+
+
 async def test_ctrl_c_in_a_terminal_lets_sealers_finish(stage, start):
     """The terminal sends SIGINT to the workers as well: the segment in work is finished, not begun again."""
-    recorder = start(stage, command=SLOW_SEALERS, SLOW_SEAL_SEC="0.8", PARQUET_ROTATE_SEC="1")
+    recorder = start(stage, command=SLOW_RECORDER, SLOW_SEAL_SEC="0.8", PARQUET_ROTATE_SEC="1")
     tmp = DataFolder(recorder.data).tmp
     await until(lambda: tmp.is_dir() and any(tmp.iterdir()), "a sealer at work")
     (worker,) = recorder.sealers()

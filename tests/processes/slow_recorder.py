@@ -1,14 +1,13 @@
-"""`streamsvc` with sealers that take their time: `SLOW_SEAL_SEC` a segment, spread over the steps of their work.
+"""`streamsvc` that takes its time: `SLOW_SEAL_SEC` a segment, spread over a sealer's work; `SLOW_LOAD_SEC` to begin.
 
-A worker process imports the main module of its parent before it works, and so comes by the slowness here; the recorder
-itself is what it always is.
+A worker process imports the main module of its parent before it works, and so comes by its slowness here.
 """
 
 import os
 import time
 
 
-def _slow_down(seconds: float) -> None:
+def _seal_slowly(seconds: float) -> None:
     from streamsvc.persistence import seal  # noqa: PLC0415 - only workers load it
 
     seal_at_once, sync_folders, write_file = seal.seal_segment, seal._sync_folders, seal.write_file
@@ -30,9 +29,22 @@ def _slow_down(seconds: float) -> None:
     seal.seal_segment, seal.write_file, seal._sync_folders = seal_segment, write_slowly, sync_slowly
 
 
+def _load_slowly(seconds: float) -> None:
+    from streamsvc.settings import source  # noqa: PLC0415 - workers have no settings
+
+    load_at_once = source.load_settings
+
+    def load_settings(*args, **options):
+        time.sleep(seconds)
+        return load_at_once(*args, **options)
+
+    source.load_settings = load_settings
+
+
 if __name__ == "__mp_main__":
-    _slow_down(float(os.environ["SLOW_SEAL_SEC"]))
+    _seal_slowly(float(os.environ.get("SLOW_SEAL_SEC", "0")))
 elif __name__ == "__main__":
     from streamsvc.__main__ import main
 
+    _load_slowly(float(os.environ.get("SLOW_LOAD_SEC", "0")))
     main()
