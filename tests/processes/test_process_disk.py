@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -100,21 +101,22 @@ async def test_the_disk_stays_full_to_the_end(stage, start, small_disk):
 
 
 @pytest.fixture
-def fail_calls():
-    """Makes system calls of a running process fail: all of one name, of one file if it is named."""
+def tamper_with():
+    """Makes system calls of a running process on one file fail or hang."""
     tracers = []
 
-    def begin(pid, call, path=None):
+    def begin(pid, call, path, how):
         strace = shutil.which("strace")
         if strace is None:
             pytest.skip("strace is not there")
-        command = [strace, "-f", "-p", str(pid), "-o", os.devnull]
-        command += ["-e", f"trace={call}", "-e", f"inject={call}:error=EIO", *(["-P", path] if path else [])]
+        command = [strace, "-f", "-p", str(pid), "-o", os.devnull, "-P", path]
+        command += ["-e", f"trace={call}", "-e", f"inject={call}:{how}"]
         tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         tracers.append(tracer)
         said = tracer.stderr.readline()
         if "attached" not in said:
             pytest.skip(f"strace is not permitted here: {said.strip()}")
+        return tracer
 
     yield begin
     for tracer in tracers:
@@ -123,19 +125,44 @@ def fail_calls():
 
 
 @pytest.mark.parametrize("call", ["fdatasync", "write"])
-async def test_the_disk_fails(stage, start, fail_calls, call):
+async def test_the_disk_fails(stage, start, tamper_with, call):
     """A sync or a write that failed is never repeated: the process ends with its traceback; recovery finds the rest."""
     recorder = start(stage, JOURNAL_SYNC_SEC="0.2", PARQUET_ROTATE_SEC="60")
     await until(lambda: journal_rows(recorder.data), "something in the journal")
     (name,) = segments(recorder.data)
     written = journal_rows(recorder.data)
 
-    fail_calls(recorder.pid, call, DataFolder(recorder.data).segment(name))
+    tamper_with(recorder.pid, call, DataFolder(recorder.data).segment(name), "error=EIO")
 
     assert 1 == await recorder.ended()
     assert "OSError: [Errno 5] Input/output error" in recorder.errors()
     assert "crashed" == recorder.names()[-1]
     merge(written, journal_rows(recorder.data))
+    following = start(stage)
+    await following.saw("ready")
+    assert 0 == await following.stop()
+    verified(following.data)
+    assert [] == missing_or_changed(written, data_set_rows(following.data))
+
+
+async def test_a_sync_that_never_returns(stage, start, tamper_with):
+    """A drain cannot end on such a disk, but a second signal ends it at once; recovery finds what was written."""
+    recorder = start(stage, JOURNAL_SYNC_SEC="0.2", PARQUET_ROTATE_SEC="60", DRAIN_SEC="0.5")
+    await until(lambda: journal_rows(recorder.data), "something in the journal")
+    (name,) = segments(recorder.data)
+    journal = DataFolder(recorder.data).segment(name)
+    tracer = tamper_with(recorder.pid, "fdatasync", journal, "delay_enter=3600s")
+    recorder.signal(signal.SIGTERM)
+    await recorder.saw("stopping")
+    await recorder.saw("drain_cut")
+    assert recorder.is_running
+
+    recorder.signal(signal.SIGTERM)
+
+    await recorder.saw("stopping_at_once")
+    tracer.kill()  # It keeps the call from returning, and for that the dead process as well.
+    assert 1 == await recorder.ended()
+    written = journal_rows(recorder.data)
     following = start(stage)
     await following.saw("ready")
     assert 0 == await following.stop()
