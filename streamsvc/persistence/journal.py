@@ -92,9 +92,10 @@ def encode_frame(block: Block, seed: int) -> bytes:
         block.received_ns,
         count,
     )
-    body = b"".join((head, block.kinds, lengths, epochs, *block.messages))
-    assert len(body) == size_bytes + 4, "size_bytes of a block is the sum of its messages' lengths"
-    return b"".join((_MARK.pack(FRAME_MAGIC, zlib.crc32(body, seed)), body))
+    begin, text = b"".join((head, block.kinds, lengths, epochs)), b"".join(block.messages)
+    assert len(text) == block.size_bytes, "size_bytes of a block is the sum of its messages' lengths"
+    checksum = zlib.crc32(text, zlib.crc32(begin, seed))
+    return b"".join((_MARK.pack(FRAME_MAGIC, checksum), begin, text))
 
 
 def read_header(data: bytes | mmap.mmap) -> SegmentName | None:
