@@ -1,0 +1,251 @@
+"""The whole service in a world whose clock jumps: memory for a network, a disk that hangs on command, an exchange."""
+
+import random
+import ssl
+from collections import Counter
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import clocked_books as books
+import trio
+from clocked_doubles import Disk, FaultyFiles, InlineSealers, Told
+from clocked_script import most_within
+from clocked_wire import CAPACITY_BYTES, messages_in, open_wire
+
+from streamsvc.integrity.verify import verify_folder
+from streamsvc.live import Live
+from streamsvc.schema import Kind, Market
+from streamsvc.service import run
+from streamsvc.settings import Settings
+from streamsvc.shutdown import Shutdown
+from streamsvc.simulator.exchange import Exchange
+from streamsvc.simulator.market import Activity
+from streamsvc.simulator.options import default_options
+from streamsvc.simulator.sources import SyntheticSource
+from streamsvc.streams.attempts import memory_budget
+from streamsvc.surroundings import Surroundings
+from streamsvc.watchdog.notify import Notifier
+
+START_NS = 1_786_171_884_000_000_000
+WATCHDOG_SEC = 30
+HOSTS = {"spot.test": Market.SPOT, "futures.test": Market.FUTURES}
+CALM = Activity(trades_per_sec=0.5, quotes_per_sec=0.5)
+
+
+@attrs.define
+class Recording:
+    """The service while it runs.
+
+    Attributes:
+        live: The view that it gives of itself.
+        shutdown: How to end it.
+    """
+
+    live: Live
+    shutdown: Shutdown
+
+
+class World:
+    """What surrounds the service.
+
+    Attributes:
+        folder: Where the service records.
+        log: The events logged.
+        notified: The datagrams to systemd.
+        disk: Runs blocking work.
+        files: The disk's calls.
+        sealers: Who seals.
+        servers: Who answers at a host: an async function of the exchange's end.
+        dials: When which host was dialled.
+        dial_fault: Raised by dials, if set.
+        is_blackholed: Whether dials wait for ever.
+        ssl_context: For `wss` URLs; it trusts nobody unless told.
+        capacity_bytes: What lies between the ends of a connection.
+        wires: The recorder's ends of all connections, oldest first, with their hosts.
+        lives: The views of all runs.
+    """
+
+    def __init__(self, nursery, folder, log):
+        self._nursery = nursery
+        self._started = trio.current_time()
+        self.folder = folder
+        self.log = log
+        self.notified = Told()
+        self.disk = Disk()
+        self.files = FaultyFiles()
+        self.sealers = InlineSealers()
+        self.servers = {}
+        self.dials = []
+        self.dial_fault = None
+        self.is_blackholed = False
+        self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.capacity_bytes = CAPACITY_BYTES
+        self.wires = []
+        self.lives = []
+        self.descriptors = _open_descriptors()
+
+    # The world
+
+    def wall_ns(self):
+        return START_NS + round((trio.current_time() - self._started) * 1e9)
+
+    async def open_exchange(self, *, activity=CALM, symbols=("BTCUSDT",), markets=(Market.SPOT,), tls=None, **changes):
+        """Open a simulated exchange at the hosts of these markets; `changes` are of its options."""
+        exchange = Exchange(
+            [
+                SyntheticSource(market, dict.fromkeys(symbols, activity), start_us=self.wall_ns() // 1000, seed=7)
+                for market in markets
+            ],
+            options={market: attrs.evolve(default_options(market), **changes) for market in markets},
+            wall_ns=self.wall_ns,
+        )
+        for host, market in HOSTS.items():
+            self.servers[host] = partial(exchange.serve_stream, market, tls=tls)
+        await self._nursery.start(exchange.run)
+        return exchange
+
+    async def dial(self, host, port):
+        assert port in (80, 443)
+        self.dials.append((trio.current_time(), host))
+        await trio.lowlevel.checkpoint()
+        if self.is_blackholed:
+            await trio.sleep_forever()
+        if self.dial_fault is not None:
+            raise self.dial_fault
+        ours, theirs = open_wire(self.capacity_bytes)
+        self.wires.append((host, ours))
+        self._nursery.start_soon(self.servers[host], theirs)
+        return ours
+
+    def reset_all(self, unread_bytes=None):
+        """Break every connection that is open; returns how many that were."""
+        ends = [end for _, end in self.wires if not end.is_closed]
+        for end in ends:
+            end.reset(unread_bytes)
+            del end.incoming.unread[unread_bytes:]
+        return len(ends)
+
+    # The service
+
+    def settings(self, **changes):
+        defaults = {
+            "spot_symbols": ("BTCUSDT",),
+            "spot_kinds": (Kind.TRADE, Kind.DEPTH),
+            "data_dir": self.folder,
+            "binance_spot_ws_url": "ws://spot.test",
+            "binance_futures_ws_url": "ws://futures.test",
+        }
+        return Settings(**(defaults | changes))
+
+    def surroundings(self):
+        environ = {"NOTIFY_SOCKET": "@systemd", "WATCHDOG_USEC": str(WATCHDOG_SEC * 1_000_000)}
+        return Surroundings(
+            dial=self.dial,
+            ssl_context=self.ssl_context,
+            open_budget=memory_budget,
+            run_blocking=self.disk.run_blocking,
+            open_sealers=self.sealers.open,
+            wall_ns=self.wall_ns,
+            rng=random.Random(len(self.lives)),
+            notifier=Notifier(environ, 1, send=lambda data, _address: self.notified.note(data.decode())),
+            fetch_symbols=self.fetch_symbols,
+            files=self.files,
+        )
+
+    async def fetch_symbols(self, market):
+        await trio.lowlevel.checkpoint()
+        return dict.fromkeys(("BTCUSDT", "ETHUSDT"), "TRADING") if market else {}
+
+    async def until(self, holds, *, every_sec):
+        """Wait until something holds that nobody tells of."""
+        while True:
+            if holds():
+                return
+            await trio.sleep(every_sec)
+
+    @asynccontextmanager
+    async def recording(self, *, hours_max=8, **changes):
+        """Run the service around the body, and stop it in good order."""
+        shutdown = Shutdown()
+        with trio.fail_after(hours_max * 3600):
+            async with trio.open_nursery() as nursery:
+                start = partial(run, self.settings(**changes), self.surroundings(), shutdown=shutdown)
+                live = await nursery.start(start)
+                self.lives.append(live)
+                yield Recording(live, shutdown)
+                shutdown.request("test")
+
+    async def recover(self, **changes):
+        """Run the service once more without an exchange: what lies in the journal is sealed."""
+        self.dial_fault = ConnectionRefusedError(111, "refused")
+        async with self.recording(**changes):
+            pass
+        self.dial_fault = None
+
+    # What must hold
+
+    def verify(self, errors=()):
+        """Check what holds after every end, whatever happened; returns the report on the data set.
+
+        Nothing is open: no connection, no file. The data set is sound but for errors with these parts, `tmp/` is empty.
+        """
+        assert [] == [host for host, end in self.wires if not end.is_closed]
+        assert self.descriptors == _open_descriptors()
+        report = verify_folder(self.folder)
+        assert [] == [error for error in report.errors if not any(part in error for part in errors)]
+        assert [] == [part for part in errors if not any(part in error for error in report.errors)]
+        assert [] == list((self.folder / "tmp").iterdir())
+        return report
+
+    def verify_complete(self):
+        """Check also that the data set holds exactly what the recorder was given, and its books balance.
+
+        Every message that was read from a connection is in the data set once, but what was quarantined, which is
+        counted; nothing waits in the journal; nothing was shed.
+        """
+        report = self.verify()
+        assert 0 == report.unsealed_segments
+        assert [] == self.leftovers()
+        assert self.expected_rows() == self.stored_rows()
+        counts = self.counts()
+        assert 0 == counts["shed"]
+        assert counts["received"] == counts["accepted"] + counts["notices"] + counts["quarantined"]
+        assert len(self.heard()) == counts["received"]
+        return report
+
+    def counts(self):
+        """What became of the messages of all runs."""
+        total = Counter()
+        for live in self.lives:
+            total.update(attrs.asdict(live.intake.counts))
+        return total
+
+    def heard(self):
+        """Every message that was read from any connection."""
+        return [(host, text) for host, end in self.wires for text in messages_in(end)]
+
+    def expected_rows(self):
+        """Rows that the messages heard should have become."""
+        return books.expected_rows((HOSTS[host], text) for host, text in self.heard())
+
+    def stored_rows(self):
+        """Rows of the data set."""
+        return books.stored_rows(self.folder)
+
+    def leftovers(self):
+        """What lies in the journal."""
+        return books.leftovers(self.folder)
+
+    def quarantined(self):
+        """What lies in the quarantine: reasons and texts."""
+        return books.quarantined(self.folder)
+
+    def attempts_within(self, seconds):
+        """The most dials in any window of this length."""
+        return most_within([at for at, _ in self.dials], seconds)
+
+
+def _open_descriptors():
+    return sorted(str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
