@@ -99,6 +99,12 @@ class BlockSender:
         if room.is_broken:
             raise trio.BrokenResourceError
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `wait_room` would return at once."""
+        room = self._room
+        return room.used_bytes < room.limit_bytes and not room.is_broken
+
     def put_nowait(self, block: Block) -> None:
         """Put a block, whatever the limit: call it only after `wait_room`, without an await between.
 

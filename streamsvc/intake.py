@@ -80,7 +80,7 @@ class Intake:
     """
 
     def __init__(self, health: Health, sender: BlockSender, quarantine: Quarantine, *, late_ms: int) -> None:
-        self._health = health
+        self.health = health
         self._sender = sender
         self._quarantine = quarantine
         self._late_ms = late_ms
@@ -101,7 +101,7 @@ class Intake:
     def rows_by_symbol(self) -> dict[tuple[Market, str], int]:
         """Rows accepted since the start, by market and symbol; an order-book level counts as a row."""
         rows: dict[tuple[Market, str], int] = {}
-        for slot in self._health.slots():
+        for slot in self.health.slots():
             key = slot.stream.market, slot.stream.symbol
             rows[key] = rows.get(key, 0) + slot.rows
         return rows
@@ -199,7 +199,7 @@ class IntakePort:
 
     def opened(self) -> None:
         """The connection stands and its streams were asked for."""
-        self._intake._health.subscribed(self._plan.streams, trio.current_time())  # noqa: SLF001
+        self._intake.health.subscribed(self._plan.streams, trio.current_time())
 
     async def wait_room(self) -> None:
         """Wait until the writer's channel has room."""
@@ -212,8 +212,11 @@ class IntakePort:
             self._sender.put_nowait(block)
         return notices
 
-    def shed(self, batch: Batch) -> None:
-        """Count a batch that was dropped on purpose because the writer had no room for too long."""
+    def leave(self, batch: Batch) -> None:
+        """Take in what was read before the connection ended, or drop it on purpose where the writer has no room."""
+        if self._sender.has_room:
+            self.take(batch)
+            return
         counts = self._intake.counts
         counts.received += len(batch.messages)
         counts.shed += len(batch.messages)
@@ -223,4 +226,4 @@ class IntakePort:
         """The connection is gone."""
         del cause
         self._sender.close()
-        self._intake._health.unsubscribed(self._plan.streams)  # noqa: SLF001
+        self._intake.health.unsubscribed(self._plan.streams)

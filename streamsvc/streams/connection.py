@@ -40,8 +40,8 @@ class Port(Protocol):
     def take(self, batch: Batch) -> list[bytes]:
         """Take a batch in, right after `wait_room`; returns the texts that are the exchange's talk about itself."""
 
-    def shed(self, batch: Batch) -> None:
-        """Count a batch as lost on purpose."""
+    def leave(self, batch: Batch) -> None:
+        """Take a batch that was read before the end, if there is room; else count it as lost on purpose."""
 
     def close(self, cause: str) -> None:
         """The connection is gone, for this cause. Always called, once."""
@@ -75,6 +75,7 @@ class Connection:
         self._log = logger.bind(connection=plan.name, attempt=number)
         self._scope = trio.CancelScope()
         self._is_serving = False
+        self._untaken: Batch | None = None
         self._pace = Pace(max(1, venue.limits.messages_per_sec - PONGS_MAX - 1))  # One is left as a margin.
         self._requests = Requests(plan, venue, self._pace, self._log)
         self._idle_sec = _idle_sec(plan, wiring.settings)
@@ -109,16 +110,23 @@ class Connection:
             ConnectionFaultError: always, if nothing unexpected happens: why it could not be made, or has ended.
         """
         begun_at = trio.current_time()
-        with self._scope:
-            async with open_transport(self._venue.url(self.plan.route, self.plan.streams), self._wiring) as transport:
-                self.opened_at = trio.current_time()
-                self._port.opened()
-                self.on_opened()
-                self._log.info(
-                    "connection_opened", streams=len(self.plan.streams), seconds=round(self.opened_at - begun_at, 3)
-                )
-                with one_fault():
-                    await self._serve(transport)
+        left: list[Batch] = []
+        try:
+            with self._scope:
+                url = self._venue.url(self.plan.route, self.plan.streams)
+                async with open_transport(url, self._wiring, left) as transport:
+                    self.opened_at = trio.current_time()
+                    self._port.opened()
+                    self.on_opened()
+                    took_sec = round(self.opened_at - begun_at, 3)
+                    self._log.info("connection_opened", streams=len(self.plan.streams), seconds=took_sec)
+                    with one_fault():
+                        await self._serve(transport)
+        finally:
+            # Whatever ended the connection, what was read of it is not lost for that.
+            for batch in (self._untaken, *left):
+                if batch is not None:
+                    self._port.leave(batch)
         raise ConnectionFaultError("repair", "the connection was replaced to repair a stream")
 
     async def _serve(self, transport: Transport) -> None:
@@ -133,21 +141,15 @@ class Connection:
             self.pings_dropped = transport.pings_dropped
 
     async def _read(self, transport: Transport) -> NoReturn:
-        batch: Batch | None = None
-        try:
-            while True:
-                batch = await self._receive(transport)
-                await self._wait_room()
-                taken, batch = batch, None
-                notices = self._port.take(taken)
-                if len(notices) < len(taken.messages):
-                    self.delivered_at = trio.current_time()
-                for text in notices:
-                    self._requests.hear(text)
-        finally:
-            for left in (batch, transport.receive_nowait()):
-                if left is not None:
-                    self._port.shed(left)
+        while True:
+            self._untaken = await self._receive(transport)
+            await self._wait_room()
+            taken, self._untaken = self._untaken, None
+            notices = self._port.take(taken)
+            if len(notices) < len(taken.messages):
+                self.delivered_at = trio.current_time()
+            for text in notices:
+                self._requests.hear(text)
 
     async def _receive(self, transport: Transport) -> Batch:
         batch = transport.receive_nowait()

@@ -127,6 +127,7 @@ class FrameTap(trio.abc.Stream):
         fault: Why the connection ended, where the bytes themselves did not say it with a close frame.
         reading_since: When the read that is under way began, `trio.current_time()`; infinite between reads.
         splitter: What it makes of the bytes.
+        wall_ns: The wall clock, ns since 1970.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class FrameTap(trio.abc.Stream):
         self._stream = stream
         self._message_sec_max = message_sec_max
         self._tick = tick
-        self._wall_ns = wall_ns
+        self.wall_ns = wall_ns
         self._pings = SlidingWindow(PONGS_MAX, BUDGET_WINDOW_SEC)
         self._must_pause = False
         self._is_over = False
@@ -198,7 +199,7 @@ class FrameTap(trio.abc.Stream):
 
     def _take(self, chunk: bytes) -> bytes:
         """Sort what a read brought; returns what trio-websocket must see."""
-        received_ns, now = self._wall_ns(), trio.current_time()
+        received_ns, now = self.wall_ns(), trio.current_time()
         splitter = self.splitter
         was_in_head = splitter.stage is Stage.HEAD
         splitter.pings_allowed = allowed = self._pings.left(now)

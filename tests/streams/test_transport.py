@@ -24,7 +24,7 @@ def connect(doubles, exchange):
     @asynccontextmanager
     async def opener(url=URL, **changes):
         try:
-            async with open_transport(url, doubles.wiring(exchange, **changes)) as transport:
+            async with open_transport(url, doubles.wiring(exchange, **changes), []) as transport:
                 yield transport
         finally:
             assert [True] * len(exchange.streams) == [stream.is_closed for stream in exchange.streams]
