@@ -33,7 +33,11 @@ def no_room_mapped() -> Iterator[None]:
 
 
 class Files:
-    """The real disk. All calls block. Syncs never raise `DiskFullError`: a sync that failed is never repeated."""
+    """The real disk. All calls block.
+
+    A sync that failed is never repeated and never a `DiskFullError`; `sync_folder` raises one only where the folder
+    could not be opened, before anything was synced.
+    """
 
     def create(self, path: Path) -> int:
         """Create a file that is not there yet, for appending; returns its descriptor."""

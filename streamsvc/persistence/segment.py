@@ -55,12 +55,22 @@ class OpenSegment:
         self._path = path
         self._seed = frame_seed(name)
         self._pending_header = encode_header(name)
-        self._is_in_folder = False
         self.name = name
         self.size_bytes = 0
         self.synced_bytes = 0
         self.messages = 0
+        self._is_closed = False
         self._descriptor = files.create(path)
+        # Here, where no room can be waited for: without its name in the folder, what is synced later would be lost.
+        try:
+            files.sync_folder(path.parent)
+        except DiskFullError:
+            self.abandon()
+            files.unlink(path)
+            raise
+        except BaseException:
+            self.abandon()
+            raise
 
     def append(self, blocks: Sequence[Block]) -> int:
         """Write blocks, all or none; returns the bytes written.
@@ -100,9 +110,6 @@ class OpenSegment:
         if self.synced_bytes == self.size_bytes:
             return
         self._files.sync(self._descriptor)
-        if not self._is_in_folder:
-            self._files.sync_folder(self._path.parent)
-            self._is_in_folder = True
         self.synced_bytes = self.size_bytes
 
     def close(self) -> None:
@@ -113,5 +120,7 @@ class OpenSegment:
             self._files.unlink(self._path)
 
     def abandon(self) -> None:
-        """Close without a sync, where the process is about to end anyway."""
-        self._files.close(self._descriptor)
+        """Close without a sync, where the process is about to end anyway. Closing twice is fine."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._files.close(self._descriptor)

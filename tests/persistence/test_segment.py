@@ -70,7 +70,7 @@ def test_a_sync_without_room_is_no_full_disk(tmp_path):
     segment.abandon()
 
 
-def test_the_folder_is_synced_once_with_the_first_sync(tmp_path):
+def test_the_folder_is_synced_once_before_the_first_frame(tmp_path):
     """Otherwise a power cut could take the file's name, and with it what was synced."""
     files = FailingFiles()
     segment = OpenSegment(files, tmp_path / "s", NAME)
@@ -78,7 +78,7 @@ def test_the_folder_is_synced_once_with_the_first_sync(tmp_path):
         segment.append([each])
         segment.sync()
     segment.close()
-    assert ["create", "write", "sync", "sync_folder", "write", "sync"] == files.calls
+    assert ["create", "sync_folder", "write", "sync", "write", "sync"] == files.calls
 
 
 def test_an_existing_file_is_never_overwritten(tmp_path):
@@ -92,3 +92,28 @@ def test_an_existing_file_is_never_overwritten(tmp_path):
 def test_an_empty_segment_leaves_no_file(tmp_path):
     OpenSegment(Files(), tmp_path / "s.journal", NAME).close()
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_opened_to_sync_it_leaves_nothing_behind(tmp_path):
+    """Too many open files at that moment are waited for, so the same name must be free the next time."""
+    with pytest.raises(DiskFullError):
+        OpenSegment(FailingFiles(1, errno.EMFILE, only="sync_folder"), tmp_path / "s.journal", NAME)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_descriptor_is_closed_once(tmp_path):
+    """By the second time the number may be another file's."""
+
+    class CountingFiles(FailingFiles):
+        closed = 0
+
+        def close(self, descriptor):
+            self.closed += 1
+            super().close(descriptor)
+
+    files = CountingFiles(1, errno.EIO, only="unlink")
+    segment = OpenSegment(files, tmp_path / "s.journal", NAME)
+    with pytest.raises(OSError, match="Input/output"):
+        segment.close()
+    segment.abandon()
+    assert 1 == files.closed
