@@ -72,9 +72,18 @@ class Publisher:
         self.clear_tmp(name)
 
     def set_aside(self, name: SegmentName) -> None:
-        """Move a segment that cannot be sealed to `journal/failed/`."""
+        """Move a segment that cannot be sealed to `journal/failed/`; one that is gone has nothing to be moved.
+
+        Raises:
+            DiskFullError: there is no room. Call it again later.
+            OSError: the disk failed.
+        """
         path = self.folder.segment(name)
-        self.files.replace(path, self.folder.failed / path.name)
+        try:
+            self.files.replace(path, self.folder.failed / path.name)
+        except FileNotFoundError:
+            if path.exists():
+                raise
         self.files.sync_folder(self.folder.failed)
         self.files.sync_folder(self.folder.journal)
         self.clear_tmp(name)

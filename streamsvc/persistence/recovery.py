@@ -43,6 +43,7 @@ def recover(publisher: Publisher, token: int) -> Recovered:
         NewerVersionError: a newer version wrote the catalogue or a segment; nothing was changed.
         DamagedError: the catalogue is damaged.
         DiskFullError: there is no room even for the catalogue.
+        OSError: the disk failed.
         UsageError: the folder cannot be written.
     """
     folder = publisher.folder
@@ -51,6 +52,7 @@ def recover(publisher: Publisher, token: int) -> Recovered:
             path.mkdir(exist_ok=True)
     except OSError as fault:
         raise UsageError(f"DATA_DIR {folder.root} cannot be used: {fault.strerror}") from fault
+    publisher.files.sync_folder(folder.root)
     names = folder.segments()
     for name in names:
         with folder.segment(name).open("rb") as file:

@@ -62,8 +62,12 @@ class Backlog:
         self._is_ended = True
         self._changed.unpark_all()
 
+    def wake(self) -> None:
+        """Have everybody who waits for a change look again."""
+        self._changed.unpark_all()
+
     async def wait_change(self) -> None:
-        """Wait until a segment was added or has left."""
+        """Wait until a segment was added or has left, or until `wake`."""
         await self._changed.park()
 
     async def take(self) -> _Job | None:
@@ -116,7 +120,7 @@ class Sealing:
         seal_ms = int((trio.current_time() - started) * 1000)
         await job.before.wait()
         if manifest is None:
-            await self.run_blocking(self.publisher.set_aside, job.segment.name)
+            await self._with_room(job.segment, self.publisher.set_aside, job.segment.name)
         else:
             await self._publish(job.segment, manifest, seal_ms)
         self.backlog.leave(job)
@@ -140,14 +144,17 @@ class Sealing:
                 await trio.sleep(_FAILED_PAUSE_SEC)
 
     async def _publish(self, segment: ClosedSegment, manifest: Manifest, seal_ms: int) -> None:
+        cut_lines = await self._with_room(segment, self.publisher.publish, segment.name, manifest)
+        self._report(segment, manifest, seal_ms, cut_lines)
+
+    async def _with_room(self, segment: ClosedSegment, function: Callable[..., Any], *args: Any) -> Any:
+        """What a blocking function of the publisher returns, tried again while there is no room."""
         while True:
             try:
-                cut_lines = await self.run_blocking(self.publisher.publish, segment.name, manifest)
-                break
+                return await self.run_blocking(function, *args)
             except DiskFullError as fault:
-                logger.warning("publish_paused", segment=manifest.segment, detail=str(fault))
+                logger.warning("publish_paused", segment=str(segment.name), detail=str(fault))
                 await trio.sleep(self.disk_retry_sec)
-        self._report(segment, manifest, seal_ms, cut_lines)
 
     def _report(self, segment: ClosedSegment, manifest: Manifest, seal_ms: int, cut_lines: int) -> None:
         if manifest.damage:

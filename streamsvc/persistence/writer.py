@@ -7,11 +7,13 @@ Rules:
    (sealing makes room) and tries again; meanwhile the channel fills, and readers slow down.
 3. A sync or a write that fails for another reason ends the process: nothing is repeated on a disk that cannot be
    trusted.
-4. When the channel ends, everything is written, synced and handed on.
+4. When the channel ends, everything is written, synced and handed on. Once a stop has begun, `UNSEALED_MAX_MB` and
+   `DISK_RESERVE_MB` hold no longer: they are there to slow down intake, and what is left is bounded by `QUEUE_MAX_MB`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,11 +114,18 @@ class Writer:
         self._sync_at = math.inf
         self._judge_at = -math.inf
         self._is_ended = False
+        self._is_stopping = False
         self._give_up_at = math.inf
 
     def give_up_at(self, deadline: float) -> None:
-        """Do not wait for room after this time (monotonic seconds): what is held is then lost, and it is said."""
+        """A stop has begun: the limits of intake hold no longer, and a full disk is waited for until the deadline only.
+
+        Args:
+            deadline: Monotonic seconds; what is held then is lost, and it is said.
+        """
+        self._is_stopping = True
         self._give_up_at = min(self._give_up_at, deadline)
+        self._backlog.wake()
 
     async def run(self) -> None:
         """Write until the channel ends.
@@ -176,63 +185,67 @@ class Writer:
         await self._wait_sealed(size_bytes)
         is_paused = False
         while True:
+            is_stopping = self._is_stopping
+            reserve_bytes = 0 if is_stopping else self._settings.disk_reserve_bytes
             try:
-                written = await self._blocking(self._append, blocks)
+                written = await self._blocking(self._append, blocks, reserve_bytes)
                 break
             except DiskFullError as fault:
                 if not is_paused:
                     is_paused = True
                     logger.error("paused_disk", detail=str(fault), held_messages=self.state.held_messages)
                     await self._close_segment()
-                await self._pause("paused_disk", fault)
+                # A stop that began meanwhile has lifted the reserve, and has woken nobody: nobody was waiting yet.
+                if is_stopping == self._is_stopping:
+                    self._give_up_in_time(fault)
+                    await self._pause("paused_disk")
         if is_paused:
             self._resume("disk_resumed")
         self._count(blocks, written)
 
     async def _wait_sealed(self, size_bytes: int) -> None:
         """Wait while the unsealed journal is as large as it may be, and segments are on their way out of it."""
-        limit = self._settings.unsealed_max_bytes
+        limit = math.inf if self._is_stopping else self._settings.unsealed_max_bytes
         if self._backlog.size_bytes + self.state.segment_bytes + size_bytes <= limit:
             return
         await self._close_segment()
         is_paused = False
-        while self._backlog.segments and self._backlog.size_bytes + size_bytes > limit:
+        while not self._is_stopping and self._backlog.segments and self._backlog.size_bytes + size_bytes > limit:
             if not is_paused:
                 is_paused = True
                 logger.warning("paused_unsealed", unsealed_bytes=self._backlog.size_bytes, limit_bytes=limit)
-            await self._pause("paused_unsealed", DiskFullError("the journal is as large as UNSEALED_MAX_MB allows"))
+            await self._pause("paused_unsealed")
         if is_paused:
             self._resume("unsealed_resumed")
 
-    async def _pause(self, state: State, fault: DiskFullError) -> None:
-        """Wait a while, or until a segment has left the journal.
-
-        Raises:
-            DiskFullError: it is time to give up.
-        """
+    async def _pause(self, state: State) -> None:
+        """Wait a while, or until a segment has left the journal or a stop begins."""
         self.state.state = state
-        now = trio.current_time()
-        if now >= self._give_up_at:
+        with trio.move_on_at(min(trio.current_time() + self._settings.disk_retry_sec, self._give_up_at)):
+            await self._backlog.wait_change()
+
+    def _give_up_in_time(self, fault: DiskFullError) -> None:
+        """Raise the fault when it is time to give up, and say how much is lost."""
+        if trio.current_time() >= self._give_up_at:
             lost = self.state.held_messages + self._drop_rest()
             logger.error("journal_incomplete", messages_lost=lost, detail=str(fault))
             raise fault
-        with trio.move_on_at(min(now + self._settings.disk_retry_sec, self._give_up_at)):
-            await self._backlog.wait_change()
 
     def _drop_rest(self) -> int:
-        rest: list[Block] = []
-        while not self._is_ended and self._take_more(rest):
-            if not rest:
-                break
-        return sum(len(block.messages) for block in rest)
+        """Empty the channel; returns the messages that lay in it."""
+        lost = 0
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                lost += len(self._receiver.receive_nowait().messages)
+        return lost
 
     def _resume(self, event: str) -> None:
         self.state.state = "draining" if self._is_ended else "recording"
         logger.info(event)
 
-    def _append(self, blocks: list[Block]) -> int:
+    def _append(self, blocks: list[Block], reserve_bytes: int) -> int:
         """Blocking: write blocks into the open segment, which is made where there is none."""
-        if self._files.free_bytes(self._folder.journal) < self._settings.disk_reserve_bytes:
+        if self._files.free_bytes(self._folder.journal) < reserve_bytes:
             raise DiskFullError("free space is below DISK_RESERVE_MB")
         if self._segment is None:
             name = self._next_name

@@ -308,3 +308,35 @@ def test_the_data_set_is_read_by_duckdb_as_the_readme_says(tmp_path):
         ("spot", "2023-11-15", "BTCUSDT", 4, 37.5, RECEIVED_NS),
         ("spot", "2023-11-14", "ETHUSDT", 5, 37.5, RECEIVED_NS),
     ] == rows
+
+
+def test_a_segment_that_somebody_removed_is_not_missed(tmp_path):
+    """There is nothing to set aside, and no reason to stop the recording."""
+    folder = make_folder(tmp_path)
+    make_publisher(folder).set_aside(NAME)
+    assert ([], []) == (folder.segments(), folder.failed_segments())
+
+
+def test_a_segment_that_is_there_and_cannot_be_set_aside_is_told(tmp_path):
+    folder = make_folder(tmp_path)
+    put_segment(folder, BLOCKS)
+    folder.failed.rmdir()
+    with pytest.raises(FileNotFoundError):
+        make_publisher(folder).set_aside(NAME)
+    assert [NAME] == folder.segments()
+
+
+def test_the_folders_of_a_new_data_set_are_on_the_disk_before_anything_lies_in_them(tmp_path):
+    """A power cut must not take the journal's folder with the journal in it."""
+
+    class WatchedFiles(Files):
+        synced = ()
+
+        def sync_folder(self, folder):
+            self.synced += ((folder, sorted(path.name for path in folder.iterdir() if path.is_dir())),)
+            super().sync_folder(folder)
+
+    files = WatchedFiles()
+    folder = DataFolder(tmp_path)
+    recover(make_publisher(folder, files), 1)
+    assert (tmp_path, ["journal", "parquet", "quarantine", "tmp"]) == files.synced[0]

@@ -150,3 +150,13 @@ async def test_an_empty_backlog_waits_for_segments_or_the_end(tmp_path, autojump
         await trio.sleep(1)
         assert [name] == rig.published()
         rig.backlog.end()
+
+
+@pytest.mark.parametrize("call", ["replace", "sync_folder"])
+async def test_a_full_disk_is_waited_for_when_a_segment_is_set_aside(tmp_path, call, autojump_clock):
+    async def never(_segment, _tmp):
+        raise ValueError("cannot")
+
+    rig = Rig(tmp_path, never, files=FailingFiles(1, errno.ENOSPC, only=call))
+    await rig.run()
+    assert (rig.names, []) == (rig.folder.failed_segments(), rig.folder.segments())

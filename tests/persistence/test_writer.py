@@ -13,6 +13,7 @@ from streamsvc.errors import DiskFullError
 from streamsvc.persistence.journal import read_segment
 from streamsvc.persistence.layout import SegmentName
 from streamsvc.persistence.sealing import Backlog
+from streamsvc.persistence.segment import PIECE_BYTES
 from streamsvc.persistence.tools import Tools
 from streamsvc.persistence.writer import Writer
 from streamsvc.schema import Market
@@ -53,6 +54,29 @@ class Rig:
             items += read_segment(self.folder.segment(name).read_bytes(), name)
         assert all(isinstance(item, Block) for item in items)
         return items
+
+
+class SizedFiles(FailingFiles):
+    """A disk that remembers the size of every write."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def write(self, descriptor, data):
+        self.sizes.append(len(data))
+        return super().write(descriptor, data)
+
+
+class FullFiles(FailingFiles):
+    """A disk that takes no byte while it is full."""
+
+    is_full = True
+
+    def write(self, descriptor, data):
+        if self.is_full:
+            raise DiskFullError("No space left on device")
+        return super().write(descriptor, data)
 
 
 @asynccontextmanager
@@ -112,12 +136,14 @@ async def test_one_blocking_call_a_gathering(tmp_path, autojump_clock):
 
 async def test_a_burst_is_written_in_pieces_of_a_limited_size(tmp_path, autojump_clock):
     """What the writer holds beside the channel is bounded."""
-    rig = Rig(tmp_path)
+    rig = Rig(tmp_path, SizedFiles())
+    frame_bytes = 10_000
     async with running(rig):
-        for number in range(40):
-            rig.sender.put_nowait(numbered(number, size=MB // 2))
+        for number in range(400):
+            rig.sender.put_nowait(numbered(number, size=frame_bytes - 100))
         await trio.sleep(1)
-        assert 5 == rig.files.calls.count("write")
+    assert PIECE_BYTES <= max(rig.files.sizes) <= PIECE_BYTES + frame_bytes
+    assert sum(rig.files.sizes) == rig.state.written_bytes
 
 
 async def test_what_was_written_is_synced_in_time_though_nothing_follows(tmp_path, autojump_clock):
@@ -296,8 +322,7 @@ async def test_a_disk_that_fails_at_the_nth_call_leaves_everything_synced_before
 
 async def test_a_full_disk_at_the_end_is_waited_for_until_it_is_time_to_give_up(tmp_path, log, autojump_clock):
     """What could not be written is counted and told, and the service can end."""
-    rig = Rig(tmp_path, disk_reserve_mb=10)
-    rig.files.free = 0
+    rig = Rig(tmp_path, FullFiles())
     rig.writer.give_up_at(20)
     with pytest.RaisesGroup(DiskFullError):
         async with running(rig):
@@ -305,6 +330,81 @@ async def test_a_full_disk_at_the_end_is_waited_for_until_it_is_time_to_give_up(
                 rig.sender.put_nowait(numbered(number, size=MB))
     assert 20 == trio.current_time()
     assert [7] == [event["messages_lost"] for event in log if event["event"] == "journal_incomplete"]
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_giving_up_ends_however_much_is_queued(tmp_path, log, is_open, autojump_clock):
+    """More than one gathering lies in the channel, whose senders may be open or not; all of it is counted."""
+    rig = Rig(tmp_path, FullFiles())
+    rig.writer.give_up_at(20)
+    with pytest.RaisesGroup(DiskFullError):
+        async with running(rig):
+            for number in range(40):
+                rig.sender.put_nowait(numbered(number, size=MB))
+            if is_open:
+                await trio.sleep_forever()
+    assert [40] == [event["messages_lost"] for event in log if event["event"] == "journal_incomplete"]
+
+
+async def test_a_stop_during_a_long_pause_gives_up_in_its_own_time(tmp_path, log, autojump_clock):
+    """The pause that was under way when the stop began does not put off its deadline."""
+    rig = Rig(tmp_path, FullFiles(), disk_retry_sec=3600)
+    with pytest.RaisesGroup(DiskFullError):
+        async with running(rig):
+            rig.sender.put_nowait(numbered(1))
+            await trio.sleep(10)
+            rig.writer.give_up_at(30)
+    assert 30 == trio.current_time()
+    assert [1] == [event["messages_lost"] for event in log if event["event"] == "journal_incomplete"]
+
+
+async def test_a_stop_lifts_the_reserve(tmp_path, log, autojump_clock):
+    """DISK_RESERVE_MB slows down intake; what was accepted is written where there is room."""
+    rig = Rig(tmp_path, disk_reserve_mb=10, disk_retry_sec=3600)
+    rig.files.free = 0
+    async with running(rig):
+        for number in range(12):
+            rig.sender.put_nowait(numbered(number, size=MB))
+        await trio.sleep(10)
+        assert ("paused_disk", []) == (rig.state.state, rig.blocks())
+        rig.writer.give_up_at(30)
+    assert 12 == len(rig.blocks())
+    assert 11 > trio.current_time()
+    assert ["paused_disk", "disk_resumed"] == names_of(log)
+
+
+async def test_a_stop_that_begins_during_a_write_lifts_the_reserve(tmp_path, autojump_clock):
+    """The write that was under way still went by the limits of intake, and is repeated without them at once."""
+
+    async def slow(function, *args):
+        await trio.sleep(1)
+        return function(*args)
+
+    rig = Rig(tmp_path, run_blocking=slow, disk_reserve_mb=10, disk_retry_sec=3600)
+    rig.files.free = 0
+    async with running(rig):
+        rig.sender.put_nowait(numbered(1))
+        await trio.sleep(0.5)
+        rig.writer.give_up_at(30)
+    assert 1 == len(rig.blocks())
+    assert 10 > trio.current_time()
+
+
+@pytest.mark.parametrize("is_waiting", [False, True])
+async def test_a_stop_lifts_the_limit_of_the_unsealed_journal(tmp_path, log, is_waiting, autojump_clock):
+    """Whether the writer waits at UNSEALED_MAX_MB when the stop begins or comes there afterwards."""
+    rig = Rig(tmp_path, unsealed_max_mb=3, segment_max_mb=1, disk_retry_sec=3600)
+    async with running(rig):
+        if not is_waiting:
+            rig.writer.give_up_at(30)
+        for number in range(12):
+            rig.sender.put_nowait(numbered(number, size=MB))
+            await trio.sleep(0.1)
+        assert (2 if is_waiting else 12) == len(rig.blocks())
+        rig.writer.give_up_at(30)
+    assert 12 == len(rig.blocks())
+    assert 10 > trio.current_time()
+    assert is_waiting == ("unsealed_resumed" in names_of(log))
 
 
 async def test_a_slow_disk_is_seen_from_outside(tmp_path, autojump_clock):
