@@ -1,6 +1,7 @@
 """The catalogue: one SQLite file that says which files make up the data set and how far every stream has come.
 
-Only the publisher writes it, one transaction a segment; `verify` reads. A connection lives for one call and in the
+The process that holds the folder's lock writes it: the start, the adoption, and the publisher with one transaction a
+segment. `verify` reads. A connection lives for one call and in the
 thread of that call. What the gap ledger and REST bans will hold has its tables from the first day.
 """
 
@@ -87,9 +88,8 @@ class Catalogue:
         is_read_only: Whether it is only read: it is then not made where there is none.
 
     Every method raises:
-        DiskFullError: there is no room; nothing was changed.
+        DiskFullError: there is no room, or no descriptor to open it with; nothing was changed.
         DamagedError: the file is no catalogue, or a damaged one.
-        UsageError: it cannot be opened or written.
     """
 
     def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
@@ -100,9 +100,10 @@ class Catalogue:
         """Make the catalogue, or see that this version can use what is there.
 
         Raises:
+            UsageError: it cannot be opened or written.
             NewerVersionError: a newer version wrote it.
         """
-        with self._transaction() as connection:
+        with self._transaction(is_first=True) as connection:
             if self._version(connection) == 0:
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
@@ -115,10 +116,11 @@ class Catalogue:
         """The catalogue of a folder that others may be writing.
 
         Raises:
+            UsageError: it cannot be opened.
             NewerVersionError: a newer version wrote it.
         """
         catalogue = cls(path, is_read_only=True)
-        with catalogue._connection() as connection:
+        with catalogue._connection(is_first=True) as connection:
             catalogue._version(connection)
             yield catalogue
 
@@ -234,8 +236,8 @@ class Catalogue:
         return version
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._connection() as connection:
+    def _transaction(self, *, is_first: bool = False) -> Iterator[sqlite3.Connection]:
+        with self._connection(is_first=is_first) as connection:
             connection.execute("begin immediate")
             try:
                 yield connection
@@ -246,7 +248,7 @@ class Catalogue:
                 raise
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self, *, is_first: bool = False) -> Iterator[sqlite3.Connection]:
         address = f"file:{quote(str(self._path))}?mode={self._mode}"
         try:
             with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SEC, isolation_level=None)) as connection:
@@ -255,17 +257,22 @@ class Catalogue:
                     connection.execute("pragma synchronous = full")
                 yield connection
         except sqlite3.DatabaseError as fault:
-            mapped = self._mapped(fault)
+            mapped = self._mapped(fault, is_first=is_first)
             if mapped is None:
                 raise
             raise mapped from fault
 
-    def _mapped(self, fault: sqlite3.DatabaseError) -> DiskFullError | DamagedError | UsageError | None:
+    def _mapped(
+        self, fault: sqlite3.DatabaseError, *, is_first: bool
+    ) -> DiskFullError | DamagedError | UsageError | None:
         code = getattr(fault, "sqlite_errorcode", None)
         if code in _NO_ROOM:
             return DiskFullError(f"{self._path}: {fault}")
-        if code is not None and code & 0xFF in _NOT_ALLOWED:
+        if is_first and code is not None and code & 0xFF in _NOT_ALLOWED:
             return UsageError(f"{self._path} cannot be used: {fault}")
+        # What could be opened at the start and now cannot lacks a descriptor: no setting of the user's mends that.
+        if code is not None and code & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            return DiskFullError(f"{self._path}: {fault}")
         if code is not None and code & 0xFF in _DAMAGED:
             return DamagedError(
                 f"{self._path} is damaged ({fault}). Move it and its -wal and -shm files away and start again: "

@@ -165,3 +165,13 @@ def test_what_the_gap_ledger_and_bans_will_need_is_there(catalogue, tmp_path):
     tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
     connection.close()
     assert {"gaps", "bans", "files", "streams", "segments", "runs"} <= tables
+
+
+def test_a_catalogue_that_cannot_be_opened_in_mid_run_is_tried_again(catalogue, tmp_path):
+    """Too many open files are no mistake of the user's: the service must neither end with 2 nor stop."""
+    (tmp_path / "catalogue.sqlite").unlink()
+    (tmp_path / "catalogue.sqlite").mkdir()
+    with pytest.raises(DiskFullError, match="unable to open"):
+        catalogue.commit(MANIFEST, 1)
+    with pytest.raises(UsageError, match="cannot be used"):
+        catalogue.prepare()
