@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
-from streamsvc.errors import DamagedError
+from streamsvc.errors import DamagedError, DiskFullError
 from streamsvc.log import logger
 from streamsvc.persistence.catalogue import ADOPT
 from streamsvc.persistence.layout import SegmentName
@@ -34,31 +35,46 @@ class Adoption:
         seal: Reads a file, in a process of its own or in line; see `seal.seal_segment`.
         run_blocking: Runs a blocking function in a thread.
         recovered: What the start found: files of this run and of unsealed segments are none of ours.
+        disk_retry_sec: How long to wait for a full disk.
     """
 
     publisher: Publisher
     seal: Seal
     run_blocking: Callable[..., Awaitable[Any]]
     recovered: Recovered
+    disk_retry_sec: float
 
     async def run(self) -> None:
-        """Take in every file of earlier runs that the catalogue does not know, if it is a new one."""
+        """Take in every file of earlier runs that the catalogue does not know, if it is a new one.
+
+        A file that is damaged is given up; what failed otherwise is tried again by the next start.
+        """
         catalogue = self.publisher.catalogue
-        if not await self.run_blocking(catalogue.is_pending, ADOPT):
+        if not await self._with_room(self.run_blocking, catalogue.is_pending, ADOPT):
             return
-        files = await self.run_blocking(self._lost_files)
-        adopted = 0
+        files = await self._with_room(self.run_blocking, self._lost_files)
+        adopted, is_complete = 0, True
         for path in files:
             try:
-                manifest = await self.seal(path, self.publisher.folder.tmp)
-            except (DamagedError, FileNotFoundError) as fault:
-                logger.error("file_not_adopted", path=str(path), detail=str(fault))
-                continue
-            await self.run_blocking(catalogue.adopt, manifest)
-            adopted += 1
-        await self.run_blocking(catalogue.done, ADOPT)
+                manifest = await self._with_room(self.seal, path, self.publisher.folder.tmp)
+                await self._with_room(self.run_blocking, catalogue.adopt, manifest)
+                adopted += 1
+            except Exception as fault:  # noqa: BLE001 - one old file that cannot be read must not stop the recording
+                logger.error("file_not_adopted", path=str(path), detail=repr(fault))
+                is_complete = is_complete and isinstance(fault, DamagedError | FileNotFoundError)
+        if is_complete:
+            await self._with_room(self.run_blocking, catalogue.done, ADOPT)
         if files:
             logger.warning("files_adopted", files=adopted, failed=len(files) - adopted)
+
+    async def _with_room(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """What an async function returns, tried again while there is no room."""
+        while True:
+            try:
+                return await function(*args)
+            except DiskFullError as fault:
+                logger.warning("publish_paused", segment=None, detail=str(fault))
+                await trio.sleep(self.disk_retry_sec)
 
     def _lost_files(self) -> list[Path]:
         """Blocking: the files that the catalogue does not know. Links and foreign files are left alone."""

@@ -106,7 +106,7 @@ async def run_persistence(
             attempts=settings.seal_attempts,
             disk_retry_sec=settings.disk_retry_sec,
         )
-        adoption = Adoption(publisher, tools.seal, tools.run_blocking, recovered)
+        adoption = Adoption(publisher, tools.seal, tools.run_blocking, recovered, settings.disk_retry_sec)
         task_status.started(persistence)
         async with trio.open_nursery() as watch:
             shield = trio.CancelScope(shield=True)

@@ -18,6 +18,7 @@ from streamsvc.persistence.parquet import read_row_groups
 from streamsvc.persistence.quarantine import Quarantine
 from streamsvc.persistence.seal import seal_segment
 from streamsvc.persistence.tools import Tools
+from streamsvc.persistence.workers import SealerDiedError
 from streamsvc.schema import Kind, Market
 from streamsvc.settings import Settings
 
@@ -231,3 +232,31 @@ def test_the_recorders_process_never_loads_what_sealers_need():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]" == done.stdout.strip()
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EIO, "Input/output error"), SealerDiedError("killed")])
+async def test_a_file_that_cannot_be_read_does_not_stop_the_recording(tmp_path, autojump_clock, log, fault):
+    """It is told, the other files are taken in, and the next start tries it again."""
+    rig = Rig(tmp_path, parquet_rotate_sec=1)
+    async with trio.open_nursery() as nursery:
+        await rig.start(nursery)
+        with rig.sender:
+            for number in range(3):
+                rig.sender.put_nowait(block([spot_trade(number)]))
+                await trio.sleep(5)
+    rig.folder.catalogue.unlink()
+    broken = min(rig.folder.parquet.rglob("*.parquet"))
+
+    async def seal(path, tmp):
+        if path == broken:
+            raise fault
+        return await seal_in_line(path, tmp)
+
+    for each, expected in ((seal, [1, 2]), (seal_in_line, [0, 1, 2])):
+        rig = Rig(tmp_path, seal=each)
+        async with trio.open_nursery() as nursery:
+            await rig.start(nursery)
+            await trio.sleep(10)
+            rig.sender.close()
+        assert expected == rig.ids()
+    assert [str(broken)] == [event["path"] for event in log if event["event"] == "file_not_adopted"]
