@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streamsvc.errors import UsageError
+from streamsvc.persistence.files import Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,11 @@ def locked(folder: DataFolder) -> Iterator[None]:
         UsageError: another instance holds it, or the folder cannot be written.
     """
     try:
+        made = [path for path in (folder.root, *folder.root.parents) if not path.exists()]
         folder.root.mkdir(parents=True, exist_ok=True)
+        # Otherwise a power cut could take the folder, and with it everything that was synced in it.
+        for path in made:
+            Files().sync_folder(path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(folder.lock, flags, 0o644)
     except OSError as fault:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from streamsvc.errors import UsageError
+from streamsvc.persistence.files import Files
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.lock import locked
 
@@ -69,3 +70,13 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path, kind):
         (root / "streamsvc.lock").symlink_to(tmp_path / "precious")
     with pytest.raises(UsageError, match="data cannot be used"):
         locked(DataFolder(root)).__enter__()
+
+
+def test_the_folders_that_were_made_are_on_the_disk(tmp_path, monkeypatch):
+    """A power cut must not take the data folder; one that was there before costs nothing."""
+    synced = []
+    monkeypatch.setattr(Files, "sync_folder", lambda _files, folder: synced.append(folder))
+    for _ in range(2):
+        with locked(DataFolder(tmp_path / "a" / "b")):
+            pass
+    assert [tmp_path / "a", tmp_path] == synced
