@@ -64,6 +64,7 @@ class QuarantineFolder:
 
         Raises:
             DiskFullError: the disk has no room.
+            OSError: the folder cannot be written.
         """
         if self.room_bytes() < len(data):
             return False
@@ -123,13 +124,15 @@ class Quarantine:
         self._reasons: Counter[str] = Counter()
         self._arrived = trio.lowlevel.ParkingLot()
         self._is_ended = False
+        self._is_failure_told = False
         self.kept = 0
         self.dropped = 0
 
     def put(self, *, market: Market, connection: int, received_ns: int, reason: str, text: bytes) -> None:
         """Keep a text with the reason, or count it where there is no room."""
         self._reasons[reason] += 1
-        if self._size_bytes + len(text) > BUFFER_BYTES_MAX:
+        # A text that is longer than the whole buffer is kept where nothing else is.
+        if self._lines and self._size_bytes + len(text) > BUFFER_BYTES_MAX:
             self.dropped += 1
         else:
             line = encode_item(reason, received_ns, market.label, connection, text)
@@ -169,6 +172,12 @@ class Quarantine:
             is_kept = await run_blocking(folder.append, name, b"".join(lines))
         except DiskFullError:
             is_kept = False
+        except OSError as fault:
+            # A folder that cannot be written costs the texts that nobody could read, not those that are recorded.
+            is_kept = False
+            if not self._is_failure_told:
+                self._is_failure_told = True
+                logger.error("quarantine_failed", detail=str(fault))
         if is_kept:
             self.kept += len(lines)
         else:

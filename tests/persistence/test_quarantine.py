@@ -116,3 +116,27 @@ def test_what_was_recorded_inexactly_may_fill_half(tmp_path):
     cut = QuarantineFolder(folder, size).take_file(source, "i.jsonl", share=0.5)
     assert 50 == cut
     assert size // 2 >= (folder / "i.jsonl").stat().st_size
+
+
+async def test_a_folder_that_cannot_be_written_costs_texts_and_is_told_once(tmp_path, autojump_clock, log):
+    """Such as one whose owner was changed, or a link in the file's place: recording goes on."""
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "precious")
+    quarantine = Quarantine()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(quarantine.run, QuarantineFolder(tmp_path, 1000), "a.jsonl", inline)
+        for _ in range(3):
+            put(quarantine, b"x")
+            await trio.sleep(5)
+        quarantine.end()
+    assert (0, 3) == (quarantine.kept, quarantine.dropped)
+    assert 1 == sum(event["event"] == "quarantine_failed" for event in log)
+
+
+async def test_a_text_longer_than_the_buffer_is_kept_where_nothing_else_waits(tmp_path, autojump_clock):
+    """MESSAGE_MAX_MB may be more than the buffer holds."""
+    quarantine = Quarantine()
+    for _ in range(2):
+        put(quarantine, b"x" * (module.BUFFER_BYTES_MAX + 1))
+    quarantine.end()
+    await quarantine.run(QuarantineFolder(tmp_path, 1 << 30), "a.jsonl", inline)
+    assert (1, 1) == (quarantine.kept, quarantine.dropped)
