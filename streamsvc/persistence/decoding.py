@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 DAY_NS = 86_400 * 10**9
 _NS_PER_MS = 1_000_000
 DIGITS_MAX = 15
-PIECE_TEXTS = 400
 """float64 gives a decimal string of up to this many significant digits back exactly."""
+PIECE_TEXTS = 400
+"""How many texts are searched for long numbers at a time."""
 
 _DIGITS = bytes(ord("0") if chr(code) in "0123456789." else ord(" ") for code in range(256))
 _LONG_RUN = b"0" * (DIGITS_MAX + 1)
