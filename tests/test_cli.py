@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -19,17 +20,10 @@ from streamsvc.persistence.catalogue import SCHEMA_VERSION, Catalogue
 from streamsvc.persistence.journal import FILE_MAGIC, HEADER_BYTES, VERSION
 from streamsvc.settings.source import LATER_VARIABLES
 from streamsvc.settings.variables import Settings
+from streamsvc.streams.attempts import shared_path
 
 PROGRAM = Path(sys.executable).with_name("streamsvc")
 CANARY = "CanaryThatNobodyMaySee0123456789"
-NOBODY = {
-    "BINANCE_SPOT_WS_URL": "ws://127.0.0.1:9",
-    "BINANCE_SPOT_REST_URL": "http://127.0.0.1:9",
-    "SPOT_SYMBOLS": "BTCUSDT",
-    "DISK_RESERVE_MB": "0",
-}
-"""Settings for an exchange that is not there."""
-
 A_MOMENT = {"RUN_HOURS": "0.0001"}
 
 
@@ -40,6 +34,21 @@ def here(tmp_path, monkeypatch):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def nobody():
+    """Settings for an exchange that is not there: its port is taken, and refuses everybody."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        yield {
+            "BINANCE_SPOT_WS_URL": f"ws://{place}",
+            "BINANCE_SPOT_REST_URL": f"http://{place}",
+            "SPOT_SYMBOLS": "BTCUSDT",
+            "DISK_RESERVE_MB": "0",
+        }
+    shared_path(f"ws://{place}").unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -117,9 +126,9 @@ def test_the_settings_in_force(here, capsys, monkeypatch):
     assert [".env"] == files_below(here)
 
 
-def test_settings_of_the_dotenv_file_are_in_force(program, here):
+def test_settings_of_the_dotenv_file_are_in_force(program, here, nobody):
     """What `.env` in the working folder says is recorded."""
-    (here / ".env").write_text("".join(f"{name}={value}\n" for name, value in (NOBODY | A_MOMENT).items()))
+    (here / ".env").write_text("".join(f"{name}={value}\n" for name, value in (nobody | A_MOMENT).items()))
     answer = program("run")
     assert 0 == answer.returncode, answer.stderr
     assert '"connection":"spot-1"' in answer.stdout
@@ -150,9 +159,9 @@ def test_nothing_to_record(program, here):
     assert [] == files_below(here)
 
 
-def test_a_folder_that_is_in_use(program, here):
+def test_a_folder_that_is_in_use(program, here, nobody):
     """The second instance is refused with a sentence; the first one goes on and ends as it should."""
-    settings = NOBODY | {"RECONNECT_MIN_SEC": "0.1", "RECONNECT_MAX_SEC": "0.1"}
+    settings = nobody | {"RECONNECT_MIN_SEC": "0.1", "RECONNECT_MAX_SEC": "0.1"}
     environment = {"PATH": os.environ["PATH"]} | settings
     with subprocess.Popen([PROGRAM, "run"], cwd=here, env=environment, stdout=subprocess.PIPE, text=True) as first:
         try:
@@ -173,7 +182,7 @@ def test_a_folder_that_is_in_use(program, here):
             first.kill()
 
 
-def test_a_catalogue_of_a_newer_version(program, here):
+def test_a_catalogue_of_a_newer_version(program, here, nobody):
     """It is refused and left as it is, by `run` and by `verify`."""
     catalogue = here / "data" / "catalogue.sqlite"
     catalogue.parent.mkdir()
@@ -181,7 +190,7 @@ def test_a_catalogue_of_a_newer_version(program, here):
         connection.execute(f"pragma user_version = {SCHEMA_VERSION + 1}")
         connection.commit()
 
-    for answer in (program("run", **NOBODY), program("verify", "data")):
+    for answer in (program("run", **nobody), program("verify", "data")):
         assert 2 == answer.returncode
         assert "newer version" in answer.stderr
         assert "Traceback" not in answer.stdout + answer.stderr
@@ -190,7 +199,7 @@ def test_a_catalogue_of_a_newer_version(program, here):
         assert [] == connection.execute("select * from sqlite_schema").fetchall()
 
 
-def test_a_journal_of_a_newer_version(program, here):
+def test_a_journal_of_a_newer_version(program, here, nobody):
     """It is refused and left as it is."""
     journal = here / "data" / "journal"
     journal.mkdir(parents=True)
@@ -200,7 +209,7 @@ def test_a_journal_of_a_newer_version(program, here):
     segment = journal / "000007-0000abcd-000000.journal"
     segment.write_bytes(content)
 
-    answer = program("run", **NOBODY)
+    answer = program("run", **nobody)
 
     assert 2 == answer.returncode
     assert "newer version" in answer.stderr
@@ -208,14 +217,14 @@ def test_a_journal_of_a_newer_version(program, here):
     assert not (here / "data" / "catalogue.sqlite").exists()
 
 
-def test_a_damaged_catalogue(program, here):
+def test_a_damaged_catalogue(program, here, nobody):
     """The message says what to do, and doing it helps; `verify` calls it damage."""
     catalogue = here / "data" / "catalogue.sqlite"
     catalogue.parent.mkdir()
     Catalogue(catalogue).prepare()
     catalogue.write_bytes(b"no catalogue at all, " * 1000)
 
-    answer = program("run", **NOBODY)
+    answer = program("run", **nobody)
 
     assert 1 == answer.returncode
     assert "is damaged" in answer.stderr
@@ -226,7 +235,7 @@ def test_a_damaged_catalogue(program, here):
     assert "is damaged" in answer.stdout
     assert "Traceback" not in answer.stderr
     catalogue.rename(here / "away")
-    assert 0 == program("run", **NOBODY, **A_MOMENT).returncode
+    assert 0 == program("run", **nobody, **A_MOMENT).returncode
 
 
 @pytest.fixture
@@ -247,9 +256,9 @@ def read_only_folder(here):
 
 
 @pytest.mark.parametrize("name", [".", "data/deeper"])
-def test_a_folder_that_cannot_be_written(program, read_only_folder, name):
+def test_a_folder_that_cannot_be_written(program, read_only_folder, name, nobody):
     """A sentence, and 2: starting again will not help."""
-    answer = program("run", **NOBODY, DATA_DIR=str(read_only_folder / name))
+    answer = program("run", **nobody, DATA_DIR=str(read_only_folder / name))
     assert 2 == answer.returncode
     assert "DATA_DIR" in answer.stderr
     assert "Traceback" not in answer.stdout + answer.stderr
@@ -273,23 +282,23 @@ def assert_unseen(here, *answers):
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_a_secret_is_seen_nowhere(program, here, log_format):
+def test_a_secret_is_seen_nowhere(program, here, log_format, nobody):
     """The key is in no output, no log and no file, whatever happens to the recorder."""
     key = {"BINANCE_API_KEY": CANARY, "LOG_LEVEL": "debug", "LOG_FORMAT": log_format}
-    recorded = program("run", **NOBODY, **A_MOMENT, **key)
-    wrong = program("run", **NOBODY, **key, TRADE_TIMEOUT=CANARY[:3], SPOT_DEPTH_MS="1")
+    recorded = program("run", **nobody, **A_MOMENT, **key)
+    wrong = program("run", **nobody, **key, TRADE_TIMEOUT=CANARY[:3], SPOT_DEPTH_MS="1")
     config = program("config", **key)
     (here / "data" / "catalogue.sqlite").write_bytes(b"x" * 10_000)
-    damaged = program("run", **NOBODY, **key)
+    damaged = program("run", **nobody, **key)
 
     assert [0, 2, 0, 1] == [answer.returncode for answer in (recorded, wrong, config, damaged)]
     assert "BINANCE_API_KEY" in config.stdout
     assert_unseen(here, recorded, wrong, config, damaged)
 
 
-def test_a_secret_that_is_wrong_is_not_shown(program, here):
+def test_a_secret_that_is_wrong_is_not_shown(program, here, nobody):
     """The message tells the variable and hides the value."""
-    answer = program("run", **NOBODY, BINANCE_API_KEY=f"{CANARY} and a space")
+    answer = program("run", **nobody, BINANCE_API_KEY=f"{CANARY} and a space")
     assert 2 == answer.returncode
     assert "BINANCE_API_KEY=***" in answer.stderr
     assert_unseen(here, answer)
