@@ -23,6 +23,7 @@ PROGRAM = str(Path(sys.executable).with_name("streamsvc"))
 RUNS = 10
 HEADER_BYTES = 26
 LOOK_SEC = 0.001
+PATIENCE_SEC = 30
 
 
 @contextlib.contextmanager
@@ -30,10 +31,13 @@ def simulated_exchange(folder):
     """The settings that lead to an exchange."""
     with subprocess.Popen([PROGRAM, "simulate", "--rate", "100"], cwd=folder, stdout=subprocess.PIPE, text=True) as one:
         try:
-            lines = []
-            while not lines or not lines[-1].startswith("#"):
-                lines.append(one.stdout.readline().strip())
-            yield dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+            settings = {}
+            while "BINANCE_FUTURES_REST_URL" not in settings or "BINANCE_SPOT_REST_URL" not in settings:
+                line = one.stdout.readline()
+                assert line, "the exchange has ended"
+                if not line.startswith("#"):
+                    settings.update([line.strip().split("=", 1)])
+            yield settings
         finally:
             one.terminate()
 
@@ -48,6 +52,7 @@ def measure(folder, settings):
         subprocess.Popen([PROGRAM, "run"], cwd=folder, env=environment, stdout=output) as recorder,
     ):
         while not any(path.stat().st_size > HEADER_BYTES for path in folder.glob("data/journal/*.journal")):
+            assert time.monotonic() < began + PATIENCE_SEC, log.read_text()
             time.sleep(LOOK_SEC)
         frame_ms = (time.monotonic() - began) * 1000
         cpu = psutil.Process(recorder.pid).cpu_times()
