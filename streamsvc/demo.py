@@ -7,6 +7,7 @@ keeps an account of what it withheld, so the demo can tell whether the recorder 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from streamsvc.live import Live
     from streamsvc.terminal import Console, Table
+    from streamsvc.watchdog.health import StreamHealth
 
 SPOT_SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 FUTURES_SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -78,7 +80,11 @@ def _prepare(folder: Path | None) -> Path:
     from pathlib import Path as RealPath  # noqa: PLC0415 - annotations alone need it elsewhere
 
     if folder is None:
-        folder = RealPath("demo-data") / time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        first = folder = RealPath("demo-data") / time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        number = 1
+        while folder.exists():
+            number += 1
+            folder = first.with_name(f"{first.name}-{number}")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,18 +162,24 @@ async def _commit_faults(exchange: Exchange, live: Live, seconds: float, out: Co
     with trio.move_on_after(seconds * 0.35):
         while stalled.verdict(trio.current_time(), live.watch.timeouts) is not Verdict.STALLED:  # noqa: ASYNC110 - a look at what others see, not a signal
             await trio.sleep(_LOOK_SEC)
-        out.print("! the recorder has noticed, and subscribes the stream anew")
+        silent_sec = stalled.age_sec(trio.current_time()) or 0.0
+        out.print(f"! after {silent_sec:.1f} s the recorder calls it stalled, and subscribes it anew")
         await trio.sleep(1)
     exchange.unmute(Market.SPOT, STALLED_STREAM)
+    out.print("! the exchange speaks again")
     await trio.sleep(seconds * 0.15)
     count = exchange.cut(Market.FUTURES, "fin")
     out.print(f"! the exchange cuts all {count} futures connections")
 
 
+def _place(slot: StreamHealth) -> tuple[Market, str, Kind]:
+    return slot.stream.market, slot.stream.symbol, slot.stream.kind
+
+
 def _stream_rows(live: Live) -> list[tuple[object, ...]]:
     now = trio.current_time()
     rows: list[tuple[object, ...]] = []
-    for slot in live.health.slots():
+    for slot in sorted(live.health.slots(), key=_place):
         stream, age_sec = slot.stream, slot.age_sec(now)
         rows.append(
             (stream.market.label, stream.symbol, stream.kind.label, slot.messages, slot.rows,
@@ -178,7 +190,7 @@ def _stream_rows(live: Live) -> list[tuple[object, ...]]:
 
 
 def _live_table(live: Live) -> Table:
-    return table(live.status_line(), _HEADINGS, _stream_rows(live), numbers=_HEADINGS[3:7])
+    return table("\n".join(live.status_lines()), _HEADINGS, _stream_rows(live), numbers=_HEADINGS[3:7])
 
 
 async def _show(live: Live, out: Console) -> None:
@@ -260,7 +272,10 @@ def print_comparison(exchange: Exchange, report: Report, out: Console, due: Mapp
         if one.lacking or one.withheld
     ]
     headings = ("market", "symbol", "kind", "ids missing", "ids withheld", "the same")
-    out.print(table("What the exchange withheld", headings, rows, numbers=headings[3:5]))
+    if rows:
+        out.print(table("What the exchange withheld", headings, sorted(rows), numbers=headings[3:5]))
+    if not due:
+        out.print("Interrupted: compared only up to the last recorded id of each stream.")
     wrong = sum(not one.is_exact for one in compared)
     if wrong:
         out.print(f"{wrong} streams lack something else than what the exchange withheld", style="bold")
@@ -272,5 +287,6 @@ def print_comparison(exchange: Exchange, report: Report, out: Console, due: Mapp
 def _print_hints(folder: Path, out: Console) -> None:
     files = f"read_parquet('{folder}/parquet/trade/**/*.parquet', hive_partitioning = true)"
     out.print("\nAsk the files, for example with duckdb:")
-    out.print("  select market, symbol, count(*) from", files, "group by all", markup=False)
-    out.print(f"Verify again:  streamsvc verify {folder}", markup=False)
+    out.print("  select market, symbol, count(*) from", files, "group by all")
+    command = sys.argv[0] if sys.argv[0].endswith("streamsvc") else f"{sys.executable} -m streamsvc"
+    out.print(f"Verify again:  {command} verify {folder}")

@@ -57,6 +57,7 @@ class Live:
         counts, state = self.intake.counts, self.persistence.state
         return {
             "received": counts.received,
+            "notices": counts.notices,
             "quarantined": counts.quarantined,
             "shed": counts.shed,
             "written_bytes": state.written_bytes,
@@ -64,18 +65,24 @@ class Live:
             "unsealed_segments": self.persistence.backlog.segments,
         }
 
-    def status_line(self) -> str:
-        """One line for people."""
+    def status_lines(self) -> tuple[str, str]:
+        """Two short lines for people: what the service does, and how much of it."""
         report, state, connections = self.watch.statistics(), self.persistence.state, self.supervisor.statistics()
-        sealed = state.segments_closed - self.persistence.backlog.segments
-        return (
-            f"{state.state}, {state.mode} rotation; "
-            f"{connections.up} of {len(connections.connections)} connections up, {connections.reconnects} reconnects; "
-            f"{report.ok} streams ok, {report.stalled} stalled, {report.suspect} suspect, "
-            f"{report.disconnected} disconnected; {report.messages_per_sec:.0f} messages/s, "
-            f"{self.intake.counts.accepted} accepted; {max(sealed, 0)} segments sealed, "
-            f"{self.persistence.backlog.segments} waiting"
+        waiting = self.persistence.backlog.segments
+        first = (
+            f"{state.state} ({state.mode}); {connections.up}/{len(connections.connections)} connections up; "
+            f"streams: {report.ok} ok, {report.stalled} stalled, {report.suspect} suspect, {report.disconnected} down"
         )
+        second = (
+            f"{report.messages_per_sec:,.0f} messages/s, {self.intake.counts.accepted:,} in all; "
+            f"{connections.reconnects} reconnects; {max(state.segments_closed - waiting, 0)} segments sealed, "
+            f"{waiting} waiting"
+        )
+        return first, second
+
+    def status_line(self) -> str:
+        """The same in one line."""
+        return "; ".join(self.status_lines())
 
     async def tell_status(self, notifier: Notifier, interval_sec: float) -> None:
         """Keep systemd's status line fresh, until cancelled."""

@@ -95,11 +95,13 @@ async def stop_on_signals(
     with trio.open_signal_receiver(*numbers) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         task_status.started()
+        was_signalled = False  # A drain that the service began itself is not cut short by the first signal.
         async for number in signals:
             name = signal.Signals(number).name
-            if shutdown.is_requested:
+            if was_signalled:
                 logger.warning("stopping_at_once", reason=name)
                 stop_at_once()
+            was_signalled = True
             shutdown.request(name)
 
 

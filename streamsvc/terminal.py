@@ -21,7 +21,9 @@ _PLAIN_WIDTH = 200
 def console(*, is_error: bool = False) -> Console:
     """A console that colours only in a terminal and never wraps into pipes and files."""
     stream = sys.stderr if is_error else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else _PLAIN_WIDTH, highlight=False, soft_wrap=True)
+    return Console(
+        file=stream, width=None if stream.isatty() else _PLAIN_WIDTH, highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def table(

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from streamsvc.errors import DamagedError
-from streamsvc.integrity.keys import StreamPart, columns_needed, shared_keys, split_streams, stream_keys
+from streamsvc.integrity.keys import COUNTED_KINDS, StreamPart, columns_needed, shared_keys, split_streams, stream_keys
 from streamsvc.integrity.report import Gap, Report, StreamCoverage
 from streamsvc.integrity.sequence import Coverage
 from streamsvc.persistence.parquet import read_row_groups
@@ -119,7 +119,8 @@ class KindCheck:
         rows = sum(state.rows for _, state in epochs)
         first, last = epochs[0][1].first_key, epochs[-1][1].last_key
         self._report.gaps += gaps
-        self._report.coverage.append(StreamCoverage(market, symbol, kind, rows, first, last, len(gaps)))
+        count = len(gaps) if self._kind in COUNTED_KINDS else None
+        self._report.coverage.append(StreamCoverage(market, symbol, kind, rows, first, last, count))
 
     def _find_shared(self, streams: set[Stream]) -> None:
         """Find rows that stand in two files. Only for streams whose files overlap, and few do, are files read again."""

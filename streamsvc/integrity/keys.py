@@ -48,6 +48,9 @@ KEY_COLUMNS: dict[Kind, tuple[str, ...]] = {
 }
 """The first column grows along a stream, so that files of one stream that follow each other do not overlap in it."""
 
+COUNTED_KINDS = frozenset({Kind.TRADE, Kind.AGG_TRADE, Kind.DEPTH, Kind.KLINE_1M})
+"""The kinds of which a missing message can be seen."""
+
 _RANGE_COLUMNS: dict[Kind, tuple[str, ...]] = {
     Kind.DEPTH: ("previous_final_update_id",),
     Kind.KLINE_1M: ("is_closed",),

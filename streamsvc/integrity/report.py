@@ -45,7 +45,7 @@ class StreamCoverage:
         first_id: The first id, of depth the first update's last one. Of kinds without ids it is a time in ns: of
             `kline_1m` the least `event_time`, of the others the least `exchange_time`.
         last_id: The last one.
-        gaps: How many gaps lie between.
+        gaps: How many gaps lie between; None where the ids of the kind do not chain, so that nobody can say.
     """
 
     market: str
@@ -54,7 +54,7 @@ class StreamCoverage:
     rows: int
     first_id: int
     last_id: int
-    gaps: int
+    gaps: int | None
 
 
 @attrs.define
@@ -127,7 +127,7 @@ class Report:
             return f"DAMAGED: {what}; {len(self.errors):,} errors, {len(self.gaps):,} gaps"
         if self.gaps:
             return f"INCOMPLETE: {what}; {len(self.gaps):,} gaps"
-        return f"COMPLETE: {what}; no id is missing, nothing is there twice"
+        return f"COMPLETE: {what}; no id is missing of any kind whose ids chain, nothing is there twice"
 
 
 def _place(of: Gap | StreamCoverage) -> tuple[int, str, int]:
@@ -143,10 +143,15 @@ def print_report(report: Report) -> None:
         table(
             "streams",
             ("market", "symbol", "kind", "rows", "first id", "last id", "gaps"),
-            [(s.market, s.symbol, s.kind, s.rows, str(s.first_id), str(s.last_id), s.gaps) for s in report.coverage],
+            [
+                (s.market, s.symbol, s.kind, s.rows, str(s.first_id), str(s.last_id), "-" if s.gaps is None else s.gaps)
+                for s in report.coverage
+            ],
             numbers=("rows", "first id", "last id", "gaps"),
         )
     )
+    if any(stream.gaps is None for stream in report.coverage):
+        out.print("-: the ids of this kind do not chain, so nobody can tell whether one is missing; times count as ids")
     if report.gaps:
         rows = [
             (g.market, g.symbol, g.kind, str(g.first_missing_id), str(g.last_missing_id),
@@ -157,7 +162,7 @@ def print_report(report: Report) -> None:
         out.print(table("gaps", headings, rows, numbers=headings[3:]))
         _print_more(out, len(report.gaps))
     for error in report.errors[:_LINES_MAX]:
-        out.print(f"error: {error}", markup=False)
+        out.print(f"error: {error}")
     _print_more(out, len(report.errors))
     if report.unsealed_segments:
         out.print(f"{report.unsealed_segments:,} journal segments are not sealed yet: `streamsvc run` seals them")
@@ -165,7 +170,7 @@ def print_report(report: Report) -> None:
         out.print(f"{report.torn_bytes:,} bytes at the ends of segments were not written whole: a kill leaves such")
     if report.quarantined:
         out.print(f"{report.quarantined:,} messages could not be decoded: see the folder quarantine/")
-    out.print(report.verdict(), style="bold", markup=False)
+    out.print(report.verdict(), style="bold")
 
 
 def _print_more(out: Any, count: int) -> None:

@@ -114,7 +114,7 @@ async def _simulate(options: dict[str, Any]) -> int:
     try:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
-                _tell(await nursery.start(start), options["ca_file"] if tls is not None else None)
+                _tell(await nursery.start(start), exchange, options["ca_file"] if tls is not None else None)
                 await anext(aiter(signals))
                 nursery.cancel_scope.cancel()
     except* OSError as errors:
@@ -161,10 +161,14 @@ def _rules(options: dict[str, Any]) -> Mapping[Market, MarketOptions]:
     }
 
 
-def _tell(addresses: Addresses, ca_file: Path | None) -> None:
+def _tell(addresses: Addresses, exchange: Exchange, ca_file: Path | None) -> None:
     """Print the recorder's settings, ready for a `.env` file."""
+    click.echo("# Paste into the .env of a recorder. Ctrl-C ends the exchange.")
+    for market, venue in exchange.venues.items():
+        click.echo(f"{market.name}_SYMBOLS={','.join(venue.source.histories())}")
     for name, value in addresses.settings.items():
         click.echo(f"{name}={value}")
     if ca_file is not None:
         click.echo(f"TLS_CA_FILE={ca_file.resolve()}")
-    click.echo(f"# control: http://{addresses.host}:{addresses.control_port}/control/ledger")
+    control = f"http://{addresses.host}:{addresses.control_port}/control"
+    click.echo(f"# control: {control}/ledger tells what was sent and withheld; POST {control}/mute and others: faults")

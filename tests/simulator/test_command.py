@@ -25,8 +25,9 @@ def started(*options):
     for line in process.stdout:
         if line.startswith("# control"):
             return process, settings
-        name, _, value = line.strip().partition("=")
-        settings[name] = value
+        if not line.startswith("#"):
+            name, _, value = line.strip().partition("=")
+            settings[name] = value
     pytest.fail(process.stderr.read())
 
 
@@ -42,7 +43,7 @@ def test_it_prints_a_recorders_settings_and_ends_with_0(tmp_path, number):
     process, settings = started("--tls", "--ca-file", str(ca_file))
     try:
         expected = {f"BINANCE_{market}_{what}_URL" for market in ("SPOT", "FUTURES") for what in ("WS", "REST")}
-        assert expected | {"TLS_CA_FILE"} == set(settings)
+        assert expected | {"TLS_CA_FILE", "SPOT_SYMBOLS", "FUTURES_SYMBOLS"} == set(settings)
         assert str(ca_file) == settings["TLS_CA_FILE"]
         trust = ssl.create_default_context(cafile=settings["TLS_CA_FILE"])
         url = settings["BINANCE_FUTURES_REST_URL"] + "/fapi/v1/ping"
@@ -56,7 +57,7 @@ def test_it_plays_recordings(recordings):
     """Only the market that they hold."""
     process, settings = started("--recording", str(recordings / "cryptofeed-spot-3-symbols.txt.gz"), "--speed", "max")
     try:
-        assert {"BINANCE_SPOT_WS_URL", "BINANCE_SPOT_REST_URL"} == set(settings)
+        assert {"SPOT_SYMBOLS", "BINANCE_SPOT_WS_URL", "BINANCE_SPOT_REST_URL"} == set(settings)
         answer = httpx2.get(settings["BINANCE_SPOT_REST_URL"] + "/api/v3/depth?symbol=DOTUSDT&limit=5000")
         assert 1513939277 == answer.json()["lastUpdateId"]
     finally:
