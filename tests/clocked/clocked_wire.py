@@ -1,6 +1,5 @@
 """TCP connections in memory: bounded, half-closed, reset; and what came out of them on the recorder's side."""
 
-import attrs
 import trio
 
 CAPACITY_BYTES = 256 * 1024
@@ -27,7 +26,6 @@ class End(trio.abc.HalfCloseableStream):
 
     Attributes:
         chunks: What was read from it, read by read.
-        goodbye_at: How many of them there were when the first close frame was sent; None: none was.
         fault: Raised by the next read, if set.
     """
 
@@ -37,7 +35,6 @@ class End(trio.abc.HalfCloseableStream):
         self.is_closed = False
         self.is_sending = False
         self.chunks = []
-        self.goodbye_at = None
         self.fault = None
 
     async def send_all(self, data):
@@ -45,8 +42,6 @@ class End(trio.abc.HalfCloseableStream):
         self.is_sending = True
         try:
             await trio.lowlevel.checkpoint()
-            if self.goodbye_at is None and bytes(data[:1]) == b"\x88":
-                self.goodbye_at = len(self.chunks)
             left = memoryview(bytes(data))
             while left:
                 await self.wait_send_all_might_not_block()
@@ -117,22 +112,12 @@ def open_wire(capacity_bytes=CAPACITY_BYTES):
     return End(down, up), End(up, down)
 
 
-@attrs.frozen
-class Heard:
-    """What one connection of the recorder brought.
+def messages_in(end, message_bytes_max):
+    """The whole data messages that an end has read, by RFC 6455.
 
-    Attributes:
-        host: Where it was dialled.
-        messages: The whole messages that were read from it before the recorder said goodbye.
+    They end with a close frame, with what breaks the protocol, or with a message over the limit.
     """
-
-    host: str
-    messages: list[bytes]
-
-
-def messages_in(end):
-    """The whole data messages that an end has read before it sent a close frame, by RFC 6455."""
-    data = b"".join(end.chunks[: end.goodbye_at])
+    data = b"".join(end.chunks)
     head, blank, data = data.partition(b"\r\n\r\n")
     if not blank or not head.startswith(b"HTTP/1.1 101 "):
         return []
@@ -144,7 +129,7 @@ def messages_in(end):
         if wide:
             size = int.from_bytes(data[at + 2 : begin])
         is_breaking = first & 0x70 or data[at + 1] & 0x80 or first & 0xF not in (0, 1, 2, 8, 9, 10)
-        if is_breaking or first & 0xF == 8 or begin + size > len(data):
+        if is_breaking or first & 0xF == 8 or begin + size > len(data) or size > message_bytes_max:
             break
         if first & 0x8:
             if size > 125 or not first & 0x80:

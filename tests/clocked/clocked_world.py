@@ -58,11 +58,14 @@ class World:
         files: The disk's calls.
         sealers: Who seals.
         servers: Who answers at a host: an async function of the exchange's end.
+        wall_step_ns: How far the recorder's clock is ahead of the exchange's.
+        rest_fault: Raised by REST, if set.
         dials: When which host was dialled.
         dial_fault: Raised by dials, if set.
         is_blackholed: Whether dials wait for ever.
         ssl_context: For `wss` URLs; it trusts nobody unless told.
         capacity_bytes: What lies between the ends of a connection.
+        message_bytes_max: What the last run takes for one message.
         wires: The recorder's ends of all connections, oldest first, with their hosts.
         lives: The views of all runs.
     """
@@ -78,10 +81,13 @@ class World:
         self.sealers = InlineSealers()
         self.servers = {}
         self.dials = []
+        self.wall_step_ns = 0
+        self.rest_fault = None
         self.dial_fault = None
         self.is_blackholed = False
         self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.capacity_bytes = CAPACITY_BYTES
+        self.message_bytes_max = 0
         self.wires = []
         self.lives = []
         self.descriptors = _open_descriptors()
@@ -89,6 +95,7 @@ class World:
     # The world
 
     def wall_ns(self):
+        """The exchange's clock."""
         return START_NS + round((trio.current_time() - self._started) * 1e9)
 
     async def open_exchange(self, *, activity=CALM, symbols=("BTCUSDT",), markets=(Market.SPOT,), tls=None, **changes):
@@ -137,7 +144,9 @@ class World:
             "binance_spot_ws_url": "ws://spot.test",
             "binance_futures_ws_url": "ws://futures.test",
         }
-        return Settings(**(defaults | changes))
+        settings = Settings(**(defaults | changes))
+        self.message_bytes_max = settings.message_max_bytes
+        return settings
 
     def surroundings(self):
         environ = {"NOTIFY_SOCKET": "@systemd", "WATCHDOG_USEC": str(WATCHDOG_SEC * 1_000_000)}
@@ -147,7 +156,7 @@ class World:
             open_budget=memory_budget,
             run_blocking=self.disk.run_blocking,
             open_sealers=self.sealers.open,
-            wall_ns=self.wall_ns,
+            wall_ns=lambda: self.wall_ns() + self.wall_step_ns,
             rng=random.Random(len(self.lives)),
             notifier=Notifier(environ, 1, send=lambda data, _address: self.notified.note(data.decode())),
             fetch_symbols=self.fetch_symbols,
@@ -156,6 +165,8 @@ class World:
 
     async def fetch_symbols(self, market):
         await trio.lowlevel.checkpoint()
+        if self.rest_fault is not None:
+            raise self.rest_fault
         return dict.fromkeys(("BTCUSDT", "ETHUSDT"), "TRADING") if market else {}
 
     async def until(self, holds, *, every_sec):
@@ -189,13 +200,15 @@ class World:
     def verify(self, errors=()):
         """Check what holds after every end, whatever happened; returns the report on the data set.
 
-        Nothing is open: no connection, no file. The data set is sound but for errors with these parts, `tmp/` is empty.
+        Nothing is open: no connection, no file. The data set is sound but for errors with these parts, no segment ended
+        with half a frame, `tmp/` is empty.
         """
         assert [] == [host for host, end in self.wires if not end.is_closed]
         assert self.descriptors == _open_descriptors()
         report = verify_folder(self.folder)
         assert [] == [error for error in report.errors if not any(part in error for part in errors)]
         assert [] == [part for part in errors if not any(part in error for error in report.errors)]
+        assert 0 == report.torn_bytes
         assert [] == list((self.folder / "tmp").iterdir())
         return report
 
@@ -224,7 +237,7 @@ class World:
 
     def heard(self):
         """Every message that was read from any connection."""
-        return [(host, text) for host, end in self.wires for text in messages_in(end)]
+        return [(host, text) for host, end in self.wires for text in messages_in(end, self.message_bytes_max)]
 
     def expected_rows(self):
         """Rows that the messages heard should have become."""

@@ -77,7 +77,7 @@ async def test_a_disk_that_hangs_for_five_minutes(world):
         assert opened_at <= 320 + 2
     counts = world.counts()
     assert counts["shed"] == sum(event["messages"] for event in world.log.events("messages_shed")) > 0
-    assert counts["received"] == counts["accepted"] + counts["shed"]
+    assert len(world.heard()) == counts["received"] == counts["accepted"] + counts["shed"]
     report = world.verify()
     assert [] == world.leftovers()
     assert 1 == len(report.gaps)
@@ -85,7 +85,6 @@ async def test_a_disk_that_hangs_for_five_minutes(world):
     assert counts["accepted"] == len(world.stored_rows())
 
 
-@pytest.mark.xfail(strict=True, reason="streams/connection.py forgets what the tap delivers while a connection is left")
 async def test_everything_that_is_given_up_is_counted(world):
     """Received = recorded + shed, also where the tap brings more while the connection is being closed."""
     open_market(world, padding_bytes=2000)
@@ -149,28 +148,36 @@ async def test_a_full_disk(world, how):
     report = world.verify()
     assert [] == world.leftovers()
     counts = world.counts()
-    assert counts["received"] == counts["accepted"] + counts["shed"]
+    assert len(world.heard()) == counts["received"] == counts["accepted"] + counts["shed"]
     assert counts["accepted"] == len(world.stored_rows())
     assert report.coverage[0].last_id > 3200
 
 
-ENDLESS = pytest.mark.xfail(run=False, reason="persistence/writer.py, _drop_rest: more than 4 MB loop for ever")
-
-
-@pytest.mark.parametrize("queue_mb", [1, pytest.param(16, marks=ENDLESS)])
+@pytest.mark.parametrize("queue_mb", [1, 16])
 async def test_a_disk_that_stays_full_until_the_end(world, queue_mb):
     """Stopping does not wait for room for ever: within DRAIN_SEC it says how many messages were lost, and ends."""
     open_market(world)
-    with pytest.RaisesGroup(pytest.RaisesExc(DiskFullError, match="DISK_RESERVE_MB"), flatten_subgroups=True):
+    with pytest.RaisesGroup(pytest.RaisesExc(DiskFullError), flatten_subgroups=True):
         async with world.recording(**(BIG | {"queue_max_mb": queue_mb}), drain_sec=10, backpressure_sec=100):
             await trio.sleep(20)
-            world.files.free = 0
+            world.files.fail("write", errno.ENOSPC, times=10**9)
             await trio.sleep(60)
             stopped_at = trio.current_time()
     assert trio.current_time() <= stopped_at + 10 + 6
     (incomplete,) = world.log.events("journal_incomplete")
     report = world.verify()
     assert world.counts()["accepted"] == len(world.stored_rows()) + incomplete["messages_lost"]
+    assert [] == report.gaps
+
+
+async def test_a_disk_that_is_below_its_reserve_until_the_end(world):
+    """The reserve is there for this: what is held when the service stops is still written."""
+    open_market(world)
+    async with world.recording(**BIG, backpressure_sec=100):
+        await trio.sleep(20)
+        world.files.free = 0
+        await trio.sleep(60)
+    report = world.verify_complete()
     assert [] == report.gaps
 
 
@@ -194,7 +201,7 @@ async def test_an_unsealed_journal_that_may_not_grow(world):
     counts = world.counts()
     world.verify()
     assert [] == world.leftovers()
-    assert counts["received"] == counts["accepted"] + counts["shed"]
+    assert len(world.heard()) == counts["received"] == counts["accepted"] + counts["shed"]
     assert counts["accepted"] == len(world.stored_rows())
 
 

@@ -98,9 +98,6 @@ async def test_a_drain_that_is_cut(world):
     assert [] == report.gaps
 
 
-@pytest.mark.xfail(
-    strict=True, reason="persistence/writer.py gives messages up where only UNSEALED_MAX_MB is in the way"
-)
 async def test_a_stop_while_the_unsealed_journal_may_not_grow(world):
     """UNSEALED_MAX_MB slows a service down; one that ends writes what it holds all the same."""
 
