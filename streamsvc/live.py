@@ -44,13 +44,13 @@ class Live:
     channel: Callable[[], BlockChannelStatistics]
     ended: trio.Event = attrs.field(factory=trio.Event)
 
-    def is_writer_alive(self, patience_sec: float = _STUCK_SEC) -> bool:
+    def is_writer_alive(self, patience_sec: float | None) -> bool:
         """Whether the writer makes progress, has nothing to do, or is in a pause that it has declared.
 
-        A hung disk shows as one blocking call that does not end.
+        A hung disk shows as one blocking call that does not end within `patience_sec` (None: a minute).
         """
         busy_since = self.persistence.state.busy_since
-        return busy_since is None or trio.current_time() - busy_since < patience_sec
+        return busy_since is None or trio.current_time() - busy_since < (patience_sec or _STUCK_SEC)
 
     def summary(self) -> dict[str, int | str]:
         """Totals, for the log."""

@@ -93,11 +93,9 @@ async def run(
                 look = partial(run_watch, watch, settings.health_check_interval)
                 watchdog_nursery.start_soon(shutdown.guard_until_requested, look)
                 for part in (
-                    partial(run_watchdog, around.notifier, live.is_writer_alive),
+                    partial(run_watchdog, around.notifier, partial(live.is_writer_alive, around.notifier.watchdog_sec)),
                     partial(live.tell_status, around.notifier, settings.health_check_interval),
-                    partial(_check_all_symbols, settings, around),
                     partial(_begin_to_stop, shutdown, around, persistence),
-                    sealers.warm,
                 ):
                     watchdog_nursery.start_soon(shutdown.guard, part)
 
@@ -108,6 +106,9 @@ async def run(
                         around.notifier.ready()
                         logger.info("ready", connections=len(plans), streams=len(health.slots()))
                         task_status.started(live)
+                        # Not earlier: what these load would hold up the first connections.
+                        for later in (partial(_check_all_symbols, settings, around), sealers.warm):
+                            watchdog_nursery.start_soon(shutdown.guard, later)
                         if settings.run_hours is not None:
                             stream_nursery.start_soon(stop_after, shutdown, settings.run_hours)
 

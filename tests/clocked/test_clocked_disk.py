@@ -67,7 +67,7 @@ async def test_a_disk_that_hangs_for_five_minutes(world):
         assert 20 + full_sec + 20 - 1 <= lost_at <= 20 + full_sec + 20 + 5
         assert 1 == len(world.dials)  # Another connection makes no sense before there is room.
         (withheld_at,) = world.log.times("watchdog_withheld")
-        assert 20 + 60 <= withheld_at <= 20 + 60 + WATCHDOG_SEC / 3 + 1
+        assert 20 + WATCHDOG_SEC <= withheld_at <= 20 + WATCHDOG_SEC + WATCHDOG_SEC / 3 + 1
         beats = world.notified.times("WATCHDOG=1")
         assert [] == [at for at in beats if at >= withheld_at]
         await trio.sleep(30)
