@@ -121,23 +121,23 @@ def messages_in(end, message_bytes_max):
     head, blank, data = data.partition(b"\r\n\r\n")
     if not blank or not head.startswith(b"HTTP/1.1 101 "):
         return []
-    messages, fragments, at = [], None, 0
+    messages, begun, at = [], None, 0
     while at + 2 <= len(data):
-        first, size = data[at], data[at + 1]
-        wide = {126: 2, 127: 8}.get(size, 0)
+        start, first, size = at, data[at], data[at + 1]
+        opcode, wide = first & 0xF, {126: 2, 127: 8}.get(size, 0)
         begin = at + 2 + wide
         if wide:
             size = int.from_bytes(data[at + 2 : begin])
-        is_breaking = first & 0x70 or data[at + 1] & 0x80 or first & 0xF not in (0, 1, 2, 8, 9, 10)
-        if is_breaking or first & 0xF == 8 or begin + size > len(data) or size > message_bytes_max:
-            break
-        if first & 0x8:
-            if size > 125 or not first & 0x80:
-                break
-        else:
-            fragments = (fragments or b"") + data[begin : begin + size]
-            if first & 0x80:
-                messages.append(fragments)
-                fragments = None
         at = begin + size
+        is_broken = first & 0x70 or data[start + 1] >= 0x80 or opcode not in (0, 1, 2, 9, 10) or at > len(data)
+        if is_broken or (opcode > 2 and (size > 125 or first < 0x80)):
+            break
+        if opcode > 2:
+            continue
+        if (opcode == 0) != (begun is not None) or len(begun or b"") + size > message_bytes_max:
+            break
+        begun = (begun or b"") + data[begin:at]
+        if first >= 0x80:
+            messages.append(begun)
+            begun = None
     return messages

@@ -15,7 +15,7 @@ from streamsvc.schema import Kind, Market
 from streamsvc.simulator.faults import CORRUPTIONS, GARBAGE
 from streamsvc.simulator.market import Activity
 
-NIGHTS = int(os.environ.get("CLOCKED_NIGHTS", "5"))
+NIGHTS = int(os.environ.get("CLOCKED_NIGHTS", "4"))
 EVENTS_PER_RUN = 15
 RUNS = 3
 STREAMS = {Market.SPOT: ("btcusdt@trade", "btcusdt@depth@100ms"), Market.FUTURES: ("btcusdt@trade", "btcusdt@aggTrade")}
@@ -31,7 +31,8 @@ SETTINGS = {
     "message_max_mb": 1,
     "reconnect_max_sec": 10.0,
     "backpressure_sec": 10.0,
-    "drain_sec": 30.0,
+    "drain_sec": 120.0,
+    "seal_attempts": 50,
 }
 
 
