@@ -12,7 +12,7 @@ from streamsvc.service import run
 from streamsvc.shutdown import Shutdown
 
 RUN_SEC = 0.3
-PLACES = 30
+PLACES = 24
 """How many steps are tried, spread over a run."""
 
 

@@ -87,7 +87,7 @@ async def test_an_answer_to_a_subscription_that_does_not_come(world, how):
 
 
 async def test_three_hundred_quiet_symbols(world):
-    """Four hours of symbols that trade every ten minutes: repairs become rarer, and are no storm at any time."""
+    """Three hours of symbols that trade every ten minutes: repairs become rarer, and are no storm at any time."""
     symbols = tuple(f"Q{number:03}USDT" for number in range(300))
     talks = []
 
@@ -96,11 +96,11 @@ async def test_three_hundred_quiet_symbols(world):
         await talk.play(2, lambda number: [trade(symbols[number % 300], number // 300, number * 2000)])
 
     world.servers["spot.test"] = scripted(converse)
-    hours = 4
+    hours = 3
     async with world.recording(spot_symbols=symbols, spot_kinds=(Kind.TRADE,), parquet_rotate_sec=80_000):
         await trio.sleep(hours * 3600)
     repairs = world.log.events("stream_repair")
-    # Doubling waits from 150 s fit six times into four hours; a replacement counts for all of its connection.
+    # Doubling waits from 150 s fit five times into three hours; a replacement counts for all of its connection.
     assert 1 <= max(Counter(repair["symbol"] for repair in repairs).values()) <= 7
     assert 300 <= len(world.log.events("stream_stalled"))
     by_hour = Counter(int(at // 3600) for at in world.log.times("stream_repair"))

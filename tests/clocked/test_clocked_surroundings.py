@@ -6,16 +6,17 @@ from clocked_books import lacking
 from clocked_world import WATCHDOG_SEC
 
 from streamsvc.rest import RestLimitedError, RestUnavailableError
+from streamsvc.simulator.market import Activity
 
 YEAR_SEC = 365 * 86_400
 
 
 @pytest.mark.parametrize(
-    "fault", [RestUnavailableError("no answer"), RestLimitedError(is_ban=True, retry_after_sec=7200.0)]
+    "fault", [RestUnavailableError("no answer"), RestLimitedError(is_ban=True, retry_after_sec=1200.0)]
 )
 async def test_rest_that_is_down(world, fault):
     """It is an alarm, asked again more and more rarely; recording does not notice."""
-    await world.open_exchange()
+    await world.open_exchange(activity=Activity(0.1, 0.1))
     world.rest_fault = fault
     async with world.recording():
         await trio.sleep(600)
@@ -25,7 +26,7 @@ async def test_rest_that_is_down(world, fault):
     assert asked[0] < 1
     assert (1 if isinstance(fault, RestLimitedError) else 5) <= len(asked) <= 9
     (checked_at,) = world.log.times("symbols_checked")
-    assert checked_at >= 7200 or not isinstance(fault, RestLimitedError)
+    assert checked_at >= 1200 or not isinstance(fault, RestLimitedError)
     world.verify_complete()
 
 
