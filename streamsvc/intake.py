@@ -18,17 +18,25 @@ import trio
 from streamsvc.batch import Batch, Block, BlockSender
 from streamsvc.log import logger
 from streamsvc.schema import Kind, Market, Source
-from streamsvc.venues.binance_heads import DECODE_ERRORS, decode_notice, describe, head_decoder, is_notice
+from streamsvc.venues.binance_heads import (
+    DECODE_ERRORS,
+    decode_heads,
+    decode_notice,
+    describe,
+    head_decoder,
+    head_type,
+    is_notice,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from streamsvc.streams.plan import ConnectionPlan
+    from streamsvc.venues.binance_heads import Envelope
     from streamsvc.venues.venue import Stream
     from streamsvc.watchdog.health import Health, StreamHealth
 
-_PREFIX = b'{"stream":"'
-_NAME_BEGIN = len(_PREFIX)
+_NAME_BEGIN = len(b'{"stream":"')
 _DEPTH_BRACKETS = 2
 """Brackets of an order-book update that are no level: its two lists."""
 
@@ -43,19 +51,15 @@ class Quarantine(Protocol):
 class _Lane:
     """A stream as the hot path sees it: how to read it, and whose health it marks."""
 
-    __slots__ = ("decode", "health", "is_depth", "kind_number", "symbol")
+    __slots__ = ("decode", "head_type", "health", "is_depth", "kind_number", "symbol")
 
     def __init__(self, stream: Stream, health: StreamHealth) -> None:
         self.decode: Callable[[bytes], Any] = head_decoder(stream.market, stream.kind)
+        self.head_type: type[Any] = head_type(stream.market, stream.kind)
         self.health = health
         self.is_depth = stream.kind is Kind.DEPTH
         self.kind_number = int(stream.kind)
         self.symbol = stream.symbol
-
-
-def _key(name: str) -> bytes:
-    """How a message of a stream begins, up to the quote after the stream's name."""
-    return _PREFIX + name.encode("utf-8", "surrogatepass")
 
 
 @attrs.define
@@ -86,9 +90,7 @@ class Intake:
         self._late_ms = late_ms
         self._lanes = {
             market: {
-                _key(slot.stream.name): _Lane(slot.stream, slot)
-                for slot in health.slots()
-                if slot.stream.market is market
+                slot.stream.name: _Lane(slot.stream, slot) for slot in health.slots() if slot.stream.market is market
             }
             for market in Market
         }
@@ -122,20 +124,13 @@ class Intake:
         accepted: list[bytes] = []
         kinds = bytearray()
         notices: list[bytes] = []
-        for text in batch.messages:
-            # The exchange writes the stream's name first and without spaces; whoever does not takes the slower way.
-            lane = lanes.get(text[: text.find(b'"', _NAME_BEGIN)])
-            if lane is None:
-                lane = self._lane_of_unusual(market, connection, batch, text, notices)
-                if lane is None:
-                    continue
-            try:
-                head = lane.decode(text).data
-            except DECODE_ERRORS as fault:
-                self._refuse(market, connection, batch, text, describe(fault))
+        for text, envelope in zip(batch.messages, self._decode(market, connection, batch, notices), strict=True):
+            if envelope is None:
                 continue
-            if head.s != lane.symbol:
-                self._refuse(market, connection, batch, text, "symbol_mismatch")
+            lane = lanes.get(envelope.stream)
+            head: Any = envelope.data
+            if lane is None or type(head) is not lane.head_type or head.s != lane.symbol:
+                self._refuse(market, connection, batch, text, _reason(lane, head))
                 continue
             health = lane.health
             health.messages += 1
@@ -163,29 +158,49 @@ class Intake:
         )
         return block, notices
 
-    def _lane_of_unusual(
-        self, market: Market, connection: int, batch: Batch, text: bytes, notices: list[bytes]
-    ) -> _Lane | None:
-        """The stream of a text that is not written as usual; else it is a notice, or it is quarantined."""
+    def _decode(
+        self, market: Market, connection: int, batch: Batch, notices: list[bytes]
+    ) -> Sequence[Envelope[Any] | None]:
+        """What the loop reads of each message; None for those that are notices or were refused."""
         try:
-            notice = decode_notice(text)
+            return decode_heads(batch.messages)
+        except DECODE_ERRORS:
+            pass
+        return [self._decode_one(market, connection, batch, text, notices) for text in batch.messages]
+
+    def _decode_one(
+        self, market: Market, connection: int, batch: Batch, text: bytes, notices: list[bytes]
+    ) -> Envelope[Any] | None:
+        # The exchange writes the stream's name first and without spaces; whoever does not takes the slower way.
+        lane = self._lanes[market].get(text[_NAME_BEGIN : text.find(b'"', _NAME_BEGIN)].decode("utf-8", "replace"))
+        try:
+            if lane is None:
+                notice = decode_notice(text)
+                if is_notice(notice):
+                    self.counts.notices += 1
+                    notices.append(text)
+                    return None
+                lane = self._lanes[market].get(notice.stream)
+            if lane is not None:
+                envelope: Envelope[Any] = lane.decode(text)
+                return envelope
+            reason = "unknown_stream" if notice.stream else "wrong_shape"
         except DECODE_ERRORS as fault:
-            self._refuse(market, connection, batch, text, describe(fault))
-            return None
-        if is_notice(notice):
-            self.counts.notices += 1
-            notices.append(text)
-            return None
-        lane = self._lanes[market].get(_key(notice.stream))
-        if lane is None:
-            self._refuse(market, connection, batch, text, "unknown_stream" if notice.stream else "wrong_shape")
-        return lane
+            reason = describe(fault)
+        self._refuse(market, connection, batch, text, reason)
+        return None
 
     def _refuse(self, market: Market, connection: int, batch: Batch, text: bytes, reason: str) -> None:
         self.counts.quarantined += 1
         self._quarantine.put(
             market=market, connection=connection, received_ns=batch.received_ns, reason=reason, text=text
         )
+
+
+def _reason(lane: _Lane | None, head: Any) -> str:
+    if lane is None:
+        return "unknown_stream"
+    return "symbol_mismatch" if type(head) is lane.head_type else "wrong_shape"
 
 
 class IntakePort:

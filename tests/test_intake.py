@@ -198,3 +198,34 @@ def test_no_text_whatsoever_breaks_the_intake(junk, begin, end):
     text = GOOD.encode()[:begin] + junk + GOOD.encode()[end:]
     block, notices = bench.read(text)
     assert 1 == len(notices) + len(bench.quarantine.kept) + (len(block.messages) if block else 0)
+
+
+TEXTS = [
+    GOOD.encode(),
+    DEPTH.encode(),
+    message("btcusdt@bookTicker", u=1, s="BTCUSDT", b="1", B="1", a="1", A="1").encode(),
+    GOOD.replace("12345", "-1").encode(),
+    GOOD.replace('"BTCUSDT"', '"ETHUSDT"').encode(),
+    GOOD.replace("btcusdt@trade", "btcusdt@depth@100ms").encode(),
+    GOOD.replace("btcusdt@trade", "ethusdt@trade").encode(),
+    GOOD.replace(",", ",\n").encode(),
+    GOOD.encode() + b"\n" + GOOD.encode(),
+    GOOD.encode()[:70],
+    GOOD.encode()[70:],
+    b"",
+    b"\n",
+    b'{"result":null,"id":1}',
+]
+
+
+@given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=6))
+def test_messages_are_judged_alike_together_and_one_by_one(texts):
+    """Neighbours neither help nor harm a message, though all of them are read in one go where that is possible."""
+    together, alone = Bench(), Bench()
+    block, notices = together.read(*texts)
+    blocks = [(text, *alone.read(text)) for text in texts]
+    accepted = [text for text, own, _ in blocks if own is not None]
+    assert accepted == (block.messages if block else [])
+    assert b"".join(own.kinds for _, own, _ in blocks if own is not None) == (block.kinds if block else b"")
+    assert [notice for _, _, own in blocks for notice in own] == notices
+    assert sorted(alone.quarantine.kept) == sorted(together.quarantine.kept)

@@ -1,19 +1,20 @@
 """What the loop reads of a Binance message: symbol, event time and ids, each checked for type and range.
 
 Everything else stays text until a sealer decodes it, so a message costs the loop a third of a microsecond. Fields that
-are not named here are skipped by the decoder, which checks their syntax but not their UTF-8.
+are not named here are skipped by the decoder, which checks their syntax but not their UTF-8. Fields stand in the order
+in which the exchange sends them, which is where the decoder looks first.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
 
 import msgspec
 
 from streamsvc.schema import Kind, Market
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ID_MAX = 2**63 - 1
 Id = Annotated[int, msgspec.Meta(ge=0, le=ID_MAX)]
@@ -27,24 +28,24 @@ NO_EVENT_TIME = ID_MAX
 class TradeHead(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     """`trade`: `t` grows by one a symbol."""
 
-    s: str
     E: Millis
+    s: str
     t: Id
 
 
 class AggTradeHead(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     """`aggTrade`: `a` grows by one a symbol."""
 
-    s: str
     E: Millis
+    s: str
     a: Id
 
 
 class DepthHead(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
     """`depth`: update ids `U` to `u`; futures say with `pu` which update came before."""
 
-    s: str
     E: Millis
+    s: str
     U: Id
     u: Id
     pu: Id = 0
@@ -53,31 +54,31 @@ class DepthHead(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
 class SpotBookTickerHead(msgspec.Struct, gc=False):
     """`bookTicker` of spot, which has no event type and no time."""
 
-    s: str
     u: Id
+    s: str
     E: int = NO_EVENT_TIME
 
 
 class FuturesBookTickerHead(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
     """`bookTicker` of futures."""
 
+    u: Id
     s: str
     E: Millis
-    u: Id
 
 
 class KlineHead(msgspec.Struct, tag_field="e", tag="kline", gc=False):
     """`kline_1m`."""
 
-    s: str
     E: Millis
+    s: str
 
 
 class MarkPriceHead(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):
     """`markPrice`."""
 
-    s: str
     E: Millis
+    s: str
 
 
 class _Liquidation(msgspec.Struct, gc=False):
@@ -102,6 +103,7 @@ Head = TypeVar("Head", bound=msgspec.Struct)
 class Envelope(msgspec.Struct, Generic[Head], gc=False):
     """The combined form: the stream's name beside the message."""
 
+    stream: str
     data: Head
 
 
@@ -133,6 +135,8 @@ _ANY_ENVELOPE: Any = Envelope
 _DECODERS: dict[type[msgspec.Struct], Any] = {
     head: msgspec.json.Decoder(_ANY_ENVELOPE[head]) for head in set(_HEADS.values())
 }
+_TAGGED: Any = Union[tuple(sorted(set(_HEADS.values()) - {SpotBookTickerHead}, key=repr))]  # noqa: UP007 - made of a list
+_TAGGED_DECODER = msgspec.json.Decoder(_ANY_ENVELOPE[_TAGGED])
 _NOTICE = msgspec.json.Decoder(Notice)
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -146,6 +150,32 @@ def head_decoder(market: Market, kind: Kind) -> Callable[[bytes], Any]:
     """
     decode: Callable[[bytes], Any] = _DECODERS[_HEADS[market, kind]].decode
     return decode
+
+
+def head_type(market: Market, kind: Kind) -> type[msgspec.Struct]:
+    """What `data` of a kind's `Envelope` is."""
+    return _HEADS[market, kind]
+
+
+def decode_heads(texts: Sequence[bytes]) -> list[Envelope[Any]]:
+    """Decode messages of the combined form at once, which costs half; `data` is the head that its event type says.
+
+    Raises one of `DECODE_ERRORS` if any of them cannot be read so, as no `bookTicker` of spot can: then each has to be
+    read by its own decoder.
+    """
+    return decode_together(_TAGGED_DECODER, texts)
+
+
+def decode_together(decoder: msgspec.json.Decoder[Any], texts: Sequence[bytes]) -> list[Any]:
+    """Decode texts in one call. One line a text, so that two broken ones can never pass for a whole one.
+
+    Raises one of `DECODE_ERRORS` if any of them cannot be read.
+    """
+    lines = b"\n".join(texts)
+    decoded = decoder.decode_lines(lines)
+    if len(decoded) != len(texts) or lines.count(b"\n") != len(texts) - 1:
+        raise msgspec.ValidationError("a text is not one line")
+    return decoded
 
 
 def decode_notice(text: bytes) -> Notice:

@@ -7,12 +7,12 @@ ignored, since new ones keep appearing. Sources: the exchange's pages on spot an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
 
 from streamsvc.schema import Kind, Market, Source
-from streamsvc.venues.binance_heads import ID_MAX, Envelope, Id, Millis
+from streamsvc.venues.binance_heads import ID_MAX, Id, Millis, decode_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,15 @@ Levels = list[tuple[float, float]]
 
 CandleId = Annotated[int, msgspec.Meta(ge=-1, le=ID_MAX)]
 """A candle without a trade has the id -1."""
+
+
+Data = TypeVar("Data", bound=msgspec.Struct)
+
+
+class Message(msgspec.Struct, Generic[Data], gc=False):
+    """The combined form, of which a sealer needs the message only."""
+
+    data: Data
 
 
 class Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
@@ -183,25 +192,21 @@ class Payload:
             self.paths.update({name: f"{inner}.{name}" for name in names})
         self.paths.update({name: name for name in fields})
         self.fields = tuple(field.name for field in msgspec.structs.fields(struct))
-        self._one = msgspec.json.Decoder(Envelope[struct], strict=False)  # type: ignore[valid-type]
-        self._many = msgspec.json.Decoder(list[Envelope[struct]], strict=False)  # type: ignore[valid-type]
+        self._decoder = msgspec.json.Decoder(Message[struct], strict=False)  # type: ignore[valid-type]
 
     def decode(self, text: bytes) -> Any:
         """Read one message of the combined form.
 
         Raises one of `binance_heads.DECODE_ERRORS`.
         """
-        return self._one.decode(text).data
+        return self._decoder.decode(text).data
 
     def decode_many(self, texts: Sequence[bytes]) -> list[Any]:
         """Read messages at once, which is several times cheaper.
 
         Raises one of `binance_heads.DECODE_ERRORS` if any of them cannot be read: then read them one by one.
         """
-        envelopes = self._many.decode(b"[" + b",".join(texts) + b"]")
-        if len(envelopes) != len(texts):
-            raise msgspec.ValidationError("a text is not one message")
-        return [envelope.data for envelope in envelopes]
+        return [message.data for message in decode_together(self._decoder, texts)]
 
 
 _BOTH_MARKETS = {

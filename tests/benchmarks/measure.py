@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from environments import python_of
 from processes import own_cpu_ns
-from recorder import Recorder, queued_bytes, scratch_folder, settings_for
+from recorder import Recorder, free_port, queued_bytes, scratch_folder, settings_for
 from sources import KIND, SYMBOLS, Setup, Source, running_source
 
 if TYPE_CHECKING:
@@ -26,18 +26,20 @@ PEER_SEC_MAX = 600.0
 def measure_streamsvc(setup: Setup, transport: str, strangers: set[int]) -> dict[str, Any]:
     """One run of the whole way."""
     authority = setup.certificates[0] if transport == "tls" else None
-    with running_source(setup, transport, setup.messages, is_once=True) as source, scratch_folder() as folder:
-        source.pause()
-        settings = settings_for(source.port, authority=authority, symbols=SYMBOLS, kinds=KIND)
-        recorder = Recorder(folder, settings, strangers | {source.pid})
+    port = free_port()
+    with scratch_folder() as folder:
+        settings = settings_for(port, authority=authority, symbols=SYMBOLS, kinds=KIND)
+        recorder = Recorder(folder, settings, set(strangers))
         try:
+            # Nobody listens yet: it says READY after its first attempt, loads its sealers, and tries again.
             recorder.wait_calm()
-            start_cpu_ns, start_main_ns = recorder.cpu_ns(), own_cpu_ns(recorder.pid)
-            source.go_on()
-            journaled_at, journal_bytes = _wait_journaled(source, recorder)
-            recorder.terminate()
-            done_at = _wait_rows(recorder, setup.messages)
-            code, cpu = recorder.collect()
+            with running_source(setup, transport, setup.messages, is_once=True, port=port) as source:
+                recorder.ignore(source.pid)
+                start_cpu_ns, start_main_ns = recorder.cpu_ns(), own_cpu_ns(recorder.pid)
+                journaled_at, journal_bytes = _wait_journaled(source, recorder)
+                recorder.terminate()
+                done_at = _wait_rows(recorder, setup.messages)
+                code, cpu = recorder.collect()
         finally:
             recorder.close()
         rows = recorder.rows(KIND)

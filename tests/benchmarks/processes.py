@@ -101,6 +101,10 @@ class Family:
         self.pid = pid
         self._strangers = strangers | {pid}
 
+    def ignore(self, pid: int) -> None:
+        """Another child of ours was started, which is none of the family."""
+        self._strangers.add(pid)
+
     def has_ended(self) -> bool:
         """Whether the child itself has ended; it stays a zombie until `collect`."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None

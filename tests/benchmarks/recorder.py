@@ -80,6 +80,10 @@ class Recorder:
         self._family = Family(self.pid, strangers)
         self._journal_bytes: dict[str, int] = {}
 
+    def ignore(self, pid: int) -> None:
+        """Another child of ours was started, which is no orphan of the service."""
+        self._family.ignore(pid)
+
     def is_ready(self) -> bool:
         """Whether it has said READY."""
         with suppress(BlockingIOError):
@@ -97,7 +101,7 @@ class Recorder:
         return family_cpu_ns(self.pid)
 
     def wait_calm(self) -> None:
-        """Wait until its imports and those of its workers are over: until it hardly uses the CPU any more.
+        """Wait until it is ready, and hardly uses the CPU any more: its imports and those of its workers are over.
 
         Raises:
             TimeoutError: it does not come to rest.
@@ -109,7 +113,7 @@ class Recorder:
             self.check()
             used_ns = self.cpu_ns() - before_ns
             before_ns += used_ns
-            if before_ns and used_ns < CALM_SHARE_MAX * CALM_SEC * 1e9:
+            if self.is_ready() and used_ns < CALM_SHARE_MAX * CALM_SEC * 1e9:
                 return
         raise TimeoutError(f"streamsvc is busy {CALM_SEC_MAX} s after its start")
 
@@ -183,6 +187,8 @@ def settings_for(port: int, *, authority: Path | None, symbols: list[str], kinds
         "SPOT_KINDS": kinds,
         # Sources do not answer a close frame, as an exchange does: waiting for that would count as sealing.
         "CLOSE_TIMEOUT_SEC": "0.1",
+        # The source begins to listen after us, and must not be waited for up to a minute.
+        "RECONNECT_MAX_SEC": "2",
         "BINANCE_SPOT_WS_URL": f"{'wss' if authority else 'ws'}://127.0.0.1:{port}",
     }
     return settings | ({"TLS_CA_FILE": str(authority)} if authority else {})

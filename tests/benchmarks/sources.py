@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -38,8 +37,8 @@ class Setup:
 class Source:
     """A running source."""
 
-    def __init__(self, setup: Setup, transport: str, messages: int, *, is_once: bool) -> None:
-        self.port = free_port()
+    def __init__(self, setup: Setup, transport: str, messages: int, *, is_once: bool, port: int | None = None) -> None:
+        self.port = port if port is not None else free_port()
         command = [sys.executable, setup.source, "--port", self.port, "--messages", messages, "--kind", KIND]
         if transport == "tls":
             command += ["--tls", *setup.certificates[1:]]
@@ -64,14 +63,6 @@ class Source:
             elif event["event"] == "end":
                 self.end_at = event["time"]
 
-    def pause(self) -> None:
-        """Hold it back: the kernel takes connections for it, and it answers none of them."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let it go."""
-        os.kill(self.pid, signal.SIGCONT)
-
     def close(self) -> None:
         """End it."""
         self._process.kill()
@@ -80,9 +71,11 @@ class Source:
 
 
 @contextlib.contextmanager
-def running_source(setup: Setup, transport: str, messages: int, *, is_once: bool) -> Iterator[Source]:
-    """A source that serves."""
-    source = Source(setup, transport, messages, is_once=is_once)
+def running_source(
+    setup: Setup, transport: str, messages: int, *, is_once: bool, port: int | None = None
+) -> Iterator[Source]:
+    """A source that serves, on a port of its own choice unless one is given."""
+    source = Source(setup, transport, messages, is_once=is_once, port=port)
     try:
         yield source
     finally:
