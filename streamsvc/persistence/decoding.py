@@ -7,7 +7,7 @@ Reasons: those of `binance_heads.describe`, `not_finite`, `negative`, `too_many_
 from __future__ import annotations
 
 import re
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ _NS_PER_MS = 1_000_000
 DIGITS_MAX = 15
 """float64 gives a decimal string of up to this many significant digits back exactly."""
 PIECE_TEXTS = 400
-"""How many texts are searched for long numbers at a time."""
+"""How many texts are read, or searched for long numbers, at a time: so many stay in the processor's cache."""
 
 _DIGITS = bytes(ord("0") if chr(code) in "0123456789." else ord(" ") for code in range(256))
 _LONG_RUN = b"0" * (DIGITS_MAX + 1)
@@ -102,20 +102,25 @@ def decode(
     Returns:
         The columns, the indices of the messages in them, and the messages that were refused.
     """
-    rows, kept, refusals = _read(payload, texts)
-    while True:
-        chunk = _extract(payload, kind, rows)
-        reasons = _faults(chunk, received_ns[kept], days)
-        if not reasons:
-            return chunk, kept, refusals
-        refusals.extend(Refusal(int(kept[index]), reason) for index, reason in reasons.items())
-        rows = [row for index, row in enumerate(rows) if index not in reasons]
-        kept = np.delete(kept, list(reasons))
+    pieces, indices, refusals = [], [], []
+    for first in range(0, len(texts) or 1, PIECE_TEXTS):
+        rows, kept, refused = _read(payload, texts[first : first + PIECE_TEXTS], first)
+        pieces.append(_extract(payload, kind, rows))
+        indices.append(kept)
+        refusals += refused
+    chunk, kept = _joined(pieces), np.concatenate(indices)
+    reasons = _faults(chunk, received_ns[kept], days)
+    if reasons:
+        refusals += [Refusal(int(kept[index]), reason) for index, reason in reasons.items()]
+        is_good = np.ones(len(kept), np.bool_)
+        is_good[list(reasons)] = False
+        chunk, kept = _chosen(chunk, is_good), kept[is_good]
+    return chunk, kept, refusals
 
 
 def inexact(texts: Sequence[bytes]) -> list[int]:
     """Which of these texts have a number that float64 does not give back exactly."""
-    # Few have one, so they are first looked at together: in pieces that stay in the cache, which is six times faster.
+    # Few have one, so they are first looked at together.
     if not any(_has_long_run(texts[first : first + PIECE_TEXTS]) for first in range(0, len(texts), PIECE_TEXTS)):
         return []
     return [
@@ -138,13 +143,14 @@ def _is_inexact(groups: tuple[bytes, bytes]) -> bool:
     return len((groups[0] or groups[1]).replace(b".", b"").strip(b"0")) > DIGITS_MAX
 
 
-def _read(payload: Payload, texts: Sequence[bytes]) -> tuple[list[Any], NDArray[np.int64], list[Refusal]]:
+def _read(payload: Payload, texts: Sequence[bytes], first: int) -> tuple[list[Any], NDArray[np.int64], list[Refusal]]:
+    """What can be read of texts whose first one is the batch's `first`."""
     try:
-        return payload.decode_many(texts), np.arange(len(texts)), []
+        return payload.decode_many(texts), np.arange(first, first + len(texts)), []
     except DECODE_ERRORS:
         pass
     rows, kept, refusals = [], [], []
-    for index, text in enumerate(texts):
+    for index, text in enumerate(texts, first):
         try:
             rows.append(payload.decode(text))
         except DECODE_ERRORS as fault:
@@ -173,6 +179,33 @@ def _extract(payload: Payload, kind: Kind, rows: list[Any]) -> Chunk:
     counts = np.fromiter(map(len, sides), np.int64, len(sides))
     numbers = np.fromiter(chain.from_iterable(chain.from_iterable(sides)), np.float64, 2 * int(counts.sum()))
     return Chunk(columns, numbers.reshape(-1, 2), counts[0::2], counts[1::2])
+
+
+def _joined(pieces: list[Chunk]) -> Chunk:
+    """Chunks of one kind as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    columns: dict[str, NDArray[Any] | list[str]] = {}
+    for name, column in pieces[0].columns.items():
+        parts: list[Any] = [piece.columns[name] for piece in pieces]
+        columns[name] = np.concatenate(parts) if isinstance(column, np.ndarray) else list(chain.from_iterable(parts))
+    levels, bid_counts, ask_counts = (
+        np.concatenate([getattr(piece, name) for piece in pieces]) if getattr(pieces[0], name) is not None else None
+        for name in ("levels", "bid_counts", "ask_counts")
+    )
+    return Chunk(columns, levels, bid_counts, ask_counts)
+
+
+def _chosen(chunk: Chunk, is_chosen: NDArray[np.bool_]) -> Chunk:
+    """Some messages of a chunk."""
+    columns: dict[str, NDArray[Any] | list[str]] = {
+        name: column[is_chosen] if isinstance(column, np.ndarray) else list(compress(column, is_chosen))
+        for name, column in chunk.columns.items()
+    }
+    if chunk.levels is None or chunk.bid_counts is None or chunk.ask_counts is None:
+        return Chunk(columns)
+    levels = chunk.levels[np.repeat(is_chosen, chunk.bid_counts + chunk.ask_counts)]
+    return Chunk(columns, levels, chunk.bid_counts[is_chosen], chunk.ask_counts[is_chosen])
 
 
 def _faults(chunk: Chunk, received_ns: NDArray[np.int64], days: DayLimit) -> dict[int, str]:

@@ -17,6 +17,7 @@ Layout, little endian:
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -195,19 +196,16 @@ def _decode_frame(frame: bytes) -> Block:
     if flags & FLAG_EPOCHS:
         epochs = list(struct.unpack_from(f"<{count}i", frame, at))
         at += 4 * count
-    size_bytes = len(frame) - at
-    messages = []
-    for length in lengths:
-        messages.append(frame[at : at + length])
-        at += length
+    texts = io.BytesIO(frame)
+    texts.seek(at)
     return Block(
         market=_MARKETS[market],
         source=_SOURCES[source],
         connection=connection,
         received_ns=received_ns,
         kinds=kinds,
-        messages=messages,
-        size_bytes=size_bytes,
+        messages=list(map(texts.read, lengths)),
+        size_bytes=len(frame) - at,
         epochs=epochs,
     )
 

@@ -7,7 +7,9 @@ does and then leaves: nothing it does is visible before the publisher says so.
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ from streamsvc.log import logger
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+    from types import ModuleType
 
     from streamsvc.persistence.manifest import Manifest
 
@@ -31,15 +34,20 @@ class SealerDiedError(StreamsvcError):
     """A worker ended in the middle of its work: killed, or out of memory."""
 
 
+def _load() -> ModuleType:
+    """What seals. Imported in the worker: the recorder's own process never loads numpy, pandas and fastparquet."""
+    # Read when numpy is imported: its threads for matrices would spin for a while, and nothing here has a matrix.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return importlib.import_module("streamsvc.persistence.seal")
+
+
+def _warm() -> None:
+    _load()
+
+
 def _seal(segment_path: str, tmp_root: str) -> Manifest:
-    # Imported here, in the worker: the recorder's own process never loads numpy, pandas and fastparquet.
-    from streamsvc.persistence.seal import seal_segment  # noqa: PLC0415
-
-    return seal_segment(segment_path, tmp_root)
-
-
-def _load() -> None:
-    import streamsvc.persistence.seal  # noqa: F401, PLC0415 - to have it in memory
+    manifest: Manifest = _load().seal_segment(segment_path, tmp_root)
+    return manifest
 
 
 class Sealers:
@@ -72,7 +80,7 @@ class Sealers:
 
     async def _warm_one(self) -> None:
         try:
-            await self._context.run_sync(_load, kill_on_cancel=True, limiter=self._limiter)
+            await self._context.run_sync(_warm, kill_on_cancel=True, limiter=self._limiter)
         except trio_parallel.BrokenWorkerError:
             # The next segment starts another one, and says so if that dies as well.
             logger.warning("sealer_died", segment=None)

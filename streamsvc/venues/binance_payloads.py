@@ -2,7 +2,8 @@
 
 Prices and quantities come as JSON strings and are decoded straight into floats, so `"NaN"`, `"Infinity"` and `"-1"`
 pass here: the sealer checks numbers. Ids and times are checked for type and range. Fields that are not named are
-ignored, since new ones keep appearing. Sources: the exchange's pages on spot and USD-M futures market streams.
+ignored, since new ones keep appearing. Fields stand in the order in which the exchange sends them, which is where the
+decoder looks first. Sources: the exchange's pages on spot and USD-M futures market streams.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Message(msgspec.Struct, Generic[Data], gc=False):
 class Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     """`trade` of both markets; only futures say with `X` what kind of trade it was."""
 
-    symbol: str = msgspec.field(name="s")
-    exchange_time: Millis = msgspec.field(name="T")
     event_time: Millis = msgspec.field(name="E")
+    symbol: str = msgspec.field(name="s")
     trade_id: Id = msgspec.field(name="t")
     price: float = msgspec.field(name="p")
     quantity: float = msgspec.field(name="q")
+    exchange_time: Millis = msgspec.field(name="T")
     is_buyer_maker: bool = msgspec.field(name="m")
     trade_type: str = msgspec.field(name="X", default="")
 
@@ -49,22 +50,22 @@ class Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
 class AggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     """`aggTrade` of both markets."""
 
-    symbol: str = msgspec.field(name="s")
-    exchange_time: Millis = msgspec.field(name="T")
     event_time: Millis = msgspec.field(name="E")
+    symbol: str = msgspec.field(name="s")
     agg_trade_id: Id = msgspec.field(name="a")
-    first_trade_id: Id = msgspec.field(name="f")
-    last_trade_id: Id = msgspec.field(name="l")
     price: float = msgspec.field(name="p")
     quantity: float = msgspec.field(name="q")
+    first_trade_id: Id = msgspec.field(name="f")
+    last_trade_id: Id = msgspec.field(name="l")
+    exchange_time: Millis = msgspec.field(name="T")
     is_buyer_maker: bool = msgspec.field(name="m")
 
 
 class SpotDepth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
     """`depth` of spot, which has one time only."""
 
-    symbol: str = msgspec.field(name="s")
     event_time: Millis = msgspec.field(name="E")
+    symbol: str = msgspec.field(name="s")
     first_update_id: Id = msgspec.field(name="U")
     final_update_id: Id = msgspec.field(name="u")
     bids: Levels = msgspec.field(name="b")
@@ -74,9 +75,9 @@ class SpotDepth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
 class FuturesDepth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
     """`depth` of futures."""
 
-    symbol: str = msgspec.field(name="s")
-    exchange_time: Millis = msgspec.field(name="T")
     event_time: Millis = msgspec.field(name="E")
+    exchange_time: Millis = msgspec.field(name="T")
+    symbol: str = msgspec.field(name="s")
     first_update_id: Id = msgspec.field(name="U")
     final_update_id: Id = msgspec.field(name="u")
     previous_final_update_id: Id = msgspec.field(name="pu")
@@ -87,8 +88,8 @@ class FuturesDepth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
 class SpotBookTicker(msgspec.Struct, gc=False):
     """`bookTicker` of spot, which has neither event type nor time."""
 
-    symbol: str = msgspec.field(name="s")
     update_id: Id = msgspec.field(name="u")
+    symbol: str = msgspec.field(name="s")
     bid_price: float = msgspec.field(name="b")
     bid_quantity: float = msgspec.field(name="B")
     ask_price: float = msgspec.field(name="a")
@@ -98,8 +99,8 @@ class SpotBookTicker(msgspec.Struct, gc=False):
 class FuturesBookTicker(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
     """`bookTicker` of futures."""
 
-    symbol: str = msgspec.field(name="s")
     update_id: Id = msgspec.field(name="u")
+    symbol: str = msgspec.field(name="s")
     bid_price: float = msgspec.field(name="b")
     bid_quantity: float = msgspec.field(name="B")
     ask_price: float = msgspec.field(name="a")
@@ -115,30 +116,30 @@ class Candle(msgspec.Struct, gc=False):
     first_trade_id: CandleId = msgspec.field(name="f")
     last_trade_id: CandleId = msgspec.field(name="L")
     open: float = msgspec.field(name="o")
+    close: float = msgspec.field(name="c")
     high: float = msgspec.field(name="h")
     low: float = msgspec.field(name="l")
-    close: float = msgspec.field(name="c")
     volume: float = msgspec.field(name="v")
-    quote_volume: float = msgspec.field(name="q")
     trade_count: Id = msgspec.field(name="n")
+    is_closed: bool = msgspec.field(name="x")
+    quote_volume: float = msgspec.field(name="q")
     taker_buy_volume: float = msgspec.field(name="V")
     taker_buy_quote_volume: float = msgspec.field(name="Q")
-    is_closed: bool = msgspec.field(name="x")
 
 
 class Kline(msgspec.Struct, tag_field="e", tag="kline", gc=False):
     """`kline_1m` of both markets."""
 
-    symbol: str = msgspec.field(name="s")
     event_time: Millis = msgspec.field(name="E")
+    symbol: str = msgspec.field(name="s")
     candle: Candle = msgspec.field(name="k")
 
 
 class MarkPrice(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):
     """`markPrice` of futures; the funding rate may be negative."""
 
-    symbol: str = msgspec.field(name="s")
     exchange_time: Millis = msgspec.field(name="E")
+    symbol: str = msgspec.field(name="s")
     mark_price: float = msgspec.field(name="p")
     index_price: float = msgspec.field(name="i")
     settle_price: float = msgspec.field(name="P")
@@ -150,15 +151,15 @@ class Liquidation(msgspec.Struct, gc=False):
     """The order inside a `forceOrder`."""
 
     symbol: str = msgspec.field(name="s")
-    exchange_time: Millis = msgspec.field(name="T")
     side: str = msgspec.field(name="S")
     order_type: str = msgspec.field(name="o")
     time_in_force: str = msgspec.field(name="f")
+    quantity: float = msgspec.field(name="q")
     price: float = msgspec.field(name="p")
     average_price: float = msgspec.field(name="ap")
-    quantity: float = msgspec.field(name="q")
-    filled_quantity: float = msgspec.field(name="z")
     status: str = msgspec.field(name="X")
+    filled_quantity: float = msgspec.field(name="z")
+    exchange_time: Millis = msgspec.field(name="T")
 
 
 class ForceOrder(msgspec.Struct, tag_field="e", tag="forceOrder", gc=False):
