@@ -19,7 +19,7 @@ from streamsvc.errors import ConnectionFaultError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-READ_BYTES = 64 * 1024
+READ_BYTES = 128 * 1024
 
 
 def make_client_context(ca_file: Path | None = None) -> ssl.SSLContext:
@@ -80,7 +80,7 @@ class TlsStream(trio.abc.Stream):
                 raise _fault_of(error) from error
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Every whole record that has arrived, up to 64 KB; empty at the peer's close_notify.
+        """Every whole record that has arrived, up to 128 KB; empty at the peer's close_notify.
 
         Raises:
             ConnectionFaultError: `tls`; `eof` when the bytes end without a close_notify; `reset`.
