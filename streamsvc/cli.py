@@ -67,11 +67,19 @@ def _load(*, must_record: bool = True) -> LoadedSettings:
     return load_settings(os.environ, Path.cwd(), must_record=must_record)
 
 
+def _hold_signals() -> None:
+    """Hold back signals that come while modules load, until `shutdown.stop_on_signals` hears them."""
+    numbers = signal.SIGTERM, signal.SIGINT
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        # A shell's background job begins with SIGINT ignored, and what is ignored may not be held back.
+        signal.signal(number, lambda *_: None)
+
+
 @app.command()
 def run() -> int:
     """Record until SIGTERM or Ctrl-C; both write and seal what is there, a second one stops at once."""
-    # A signal that comes while modules load is held back until `shutdown.stop_on_signals` hears it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    _hold_signals()
     loaded = _load()
     from streamsvc.process import run_process  # noqa: PLC0415
 

@@ -1,9 +1,12 @@
 """`streamsvc` that takes its time: `SLOW_SEAL_SEC` a segment, spread over a sealer's work; `SLOW_LOAD_SEC` to begin.
 
+With `IGNORED_SIGNAL` it begins as a shell's background job does, which ignores SIGINT.
+
 A worker process imports the main module of its parent before it works, and so comes by its slowness here.
 """
 
 import os
+import signal
 import time
 
 
@@ -47,4 +50,6 @@ elif __name__ == "__main__":
     from streamsvc.__main__ import main
 
     _load_slowly(float(os.environ.get("SLOW_LOAD_SEC", "0")))
+    if "IGNORED_SIGNAL" in os.environ:
+        signal.signal(int(os.environ["IGNORED_SIGNAL"]), signal.SIG_IGN)
     main()

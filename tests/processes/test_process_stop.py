@@ -91,9 +91,10 @@ async def test_a_second_signal_stops_at_once(stage, start):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_while_modules_load(stage, start, number):
+@pytest.mark.parametrize("ignored", [{}, {"IGNORED_SIGNAL": str(int(signal.SIGINT))}], ids=["", "background job"])
+async def test_a_signal_while_modules_load(stage, start, number, ignored):
     """It is neither lost nor a crash: the recorder stops in good order as soon as it can."""
-    recorder = start(stage, command=SLOW_RECORDER, SLOW_LOAD_SEC="1")
+    recorder = start(stage, command=SLOW_RECORDER, SLOW_LOAD_SEC="1", **ignored)
     await until(lambda: recorder.is_holding(number), "signals are held back")
 
     recorder.signal(number)
