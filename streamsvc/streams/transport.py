@@ -103,6 +103,11 @@ async def open_transport(url: str, wiring: Wiring, left: list[Batch]) -> AsyncIt
                     yield transport
                 finally:
                     nursery.cancel_scope.cancel()
+    except ConnectionFaultError as fault:
+        # trio-websocket refuses a frame with a close, and may then fail over the frames that follow it.
+        if transport is None or fault.cause != "handshake":
+            raise
+        raise transport.fault() from fault
     finally:
         with trio.move_on_after(2 * wiring.settings.close_timeout_sec, shield=True):
             await _close(stream, transport, wiring.settings, left)
@@ -169,7 +174,7 @@ class Transport:
         try:
             return await self._tap.slot.take()
         except trio.EndOfChannel:
-            raise self._fault() from None
+            raise self.fault() from None
 
     def receive_nowait(self) -> Batch | None:
         """What has been read and not been received."""
@@ -184,7 +189,7 @@ class Transport:
         try:
             await self._websocket.send_message(text)
         except ConnectionClosed:
-            raise self._fault() from None
+            raise self.fault() from None
 
     async def ping(self) -> None:
         """Send a ping and wait for its pong, for ever if need be: the caller has a deadline.
@@ -195,7 +200,7 @@ class Transport:
         try:
             await self._websocket.ping()
         except ConnectionClosed:
-            raise self._fault() from None
+            raise self.fault() from None
 
     async def drain(self) -> None:
         """Take from trio-websocket what it takes for messages, so that its reader never waits; see its end."""
@@ -234,7 +239,8 @@ class Transport:
                     left.append(batch)
                     left_bytes += batch.size_bytes
 
-    def _fault(self) -> ConnectionFaultError:
+    def fault(self) -> ConnectionFaultError:
+        """Why the connection has ended."""
         if self._tap.fault is not None:
             return self._tap.fault
         reason = self._websocket.closed
