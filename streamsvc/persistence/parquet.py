@@ -1,6 +1,6 @@
 """Parquet files: the only importer of fastparquet and pandas, so that another writer is a change of one file.
 
-Imported in sealers and by `verify` only: the recorder's own process never pays for it. Strings are dictionary-encoded
+Imported in sealers and by what reads: the recorder's own process never pays for it. Strings are dictionary-encoded
 with the same categories in every row group; timestamps are nanoseconds in UTC; no column has nulls; types come from the
 schema and never from the values. The same rows give the same bytes.
 """
@@ -11,15 +11,18 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 import pandas as pd
 from fastparquet import ParquetFile
+from fastparquet.api import filter_row_groups
 from fastparquet.writer import make_metadata, write_simple
 
 from streamsvc.errors import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
     from typing import IO
 
@@ -93,6 +96,107 @@ def read_row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterato
         for row_group in ParquetFile(file):
             frame = row_group.to_pandas(columns=list(columns) if columns is not None else None)
             yield {name: _as_array(frame[name]) for name in frame.columns}
+
+
+@attrs.frozen
+class RowGroup:
+    """Rows of a file, of equal length in every column.
+
+    Attributes:
+        columns: By name: timestamps as int64 ns since 1970, strings as integer codes into `labels`.
+        labels: For each string column, the texts of its codes.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    labels: dict[str, list[str]]
+
+
+def read_coded(path: Path, columns: Sequence[str], between: tuple[str, int, int] | None = None) -> Iterator[RowGroup]:
+    """The columns of a file, one row group at a time, with strings as codes: ten times cheaper than texts.
+
+    Args:
+        path: The file.
+        columns: Which columns.
+        between: A timestamp column and two times in ns: row groups that have no row with first <= time < second are
+            passed over. Those that have one are given whole.
+
+    Raises:
+        DamagedError: it is no whole Parquet file, or lacks one of the columns.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file, _faults_mapped(path):
+        groups = ParquetFile(file)
+        places: Sequence[int] = range(len(groups))
+        if between is not None:
+            name, first_ns, end_ns = between
+            bounds = [(name, ">=", np.datetime64(first_ns, "ns")), (name, "<", np.datetime64(end_ns, "ns"))]
+            places = filter_row_groups(groups, [bounds], as_idx=True)
+        for place in places:
+            frame = groups[place].to_pandas(columns=list(columns))
+            labels: dict[str, list[str]] = {}
+            yield RowGroup({name: _as_codes(frame[name], labels) for name in columns}, labels)
+
+
+def _as_codes(series: pd.Series[Any], labels: dict[str, list[str]]) -> NDArray[Any]:
+    if not isinstance(series.dtype, pd.CategoricalDtype):
+        return _as_array(series)
+    labels[str(series.name)] = series.cat.categories.tolist()
+    return series.cat.codes.to_numpy()
+
+
+def make_frame(
+    schema: Mapping[str, ColumnType],
+    columns: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, Sequence[str]],
+) -> pd.DataFrame:
+    """A DataFrame of columns as in a `RowGroup`: times in UTC, strings as categories."""
+    made: dict[str, Any] = {}
+    for name, kind in schema.items():
+        if kind == "string":
+            dtype = pd.CategoricalDtype(pd.Index(list(labels[name]), dtype="str"))
+            made[name] = pd.Categorical.from_codes(columns[name], dtype=dtype)
+        else:
+            made[name] = _as_times(columns[name]) if kind == "timestamp" else columns[name]
+    return pd.DataFrame(made, copy=False)
+
+
+def make_record_frame(schema: Mapping[str, ColumnType], records: Sequence[Sequence[int | str | None]]) -> pd.DataFrame:
+    """A DataFrame of a few records, one value a column; None becomes what pandas takes for missing."""
+    made: dict[str, Any] = {}
+    for place, (name, kind) in enumerate(schema.items()):
+        values: list[Any] = [record[place] for record in records]
+        if kind == "timestamp":
+            numbers = [_NO_TIME if value is None else value for value in values]
+            made[name] = _as_times(np.array(numbers, np.int64))
+        else:
+            made[name] = pd.Series(values, dtype="str" if kind == "string" else "Int64")
+    return pd.DataFrame(made)
+
+
+_NO_TIME = np.iinfo(np.int64).min
+"""What pandas takes for no time at all."""
+
+
+def _as_times(nanoseconds: NDArray[np.int64]) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(nanoseconds.view("M8[ns]")).tz_localize("UTC")
+
+
+def to_ns(time: datetime | str | int) -> int:
+    """Nanoseconds since 1970 of a datetime, a pandas Timestamp, an ISO text or nanoseconds.
+
+    What has no time zone is UTC.
+
+    Raises:
+        ValueError: it is none of these, or beyond what 64 bits hold.
+    """
+    try:
+        stamp = pd.Timestamp(time)
+        nanoseconds = int(stamp.as_unit("ns").value)
+    except TypeError as fault:
+        raise ValueError(str(fault)) from fault
+    if nanoseconds == _NO_TIME:
+        raise ValueError("no time")
+    return nanoseconds
 
 
 @contextmanager
