@@ -6,6 +6,8 @@ waits for room, then takes and puts without an await between: a cancellation can
 
 What it cannot read goes to quarantine with a reason and costs neither the connection nor its neighbours:
 `malformed`, `wrong_shape`, `bad_utf8`, `too_deep`, `unknown_stream`, `symbol_mismatch`.
+
+Continuity and deduplication happen here, once, for the kinds whose ids chain: see `integrity.continuity`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ import attrs
 import trio
 
 from streamsvc.batch import Batch, Block, BlockSender
+from streamsvc.gap import NOTE_KIND, GapFilled, encode_note
+from streamsvc.integrity.continuity import Chain, Verdict
+from streamsvc.integrity.ledger import Overdue
+from streamsvc.integrity.sequence import covered
 from streamsvc.log import logger
-from streamsvc.schema import Kind, Market, Source
+from streamsvc.schema import TRADE_KINDS, Kind, Market, Source
 from streamsvc.venues.binance_heads import (
     DECODE_ERRORS,
     decode_heads,
@@ -29,7 +35,7 @@ from streamsvc.venues.binance_heads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from streamsvc.streams.plan import ConnectionPlan
     from streamsvc.venues.binance_heads import Envelope
@@ -39,6 +45,8 @@ if TYPE_CHECKING:
 _NAME_BEGIN = len(b'{"stream":"')
 _DEPTH_BRACKETS = 2
 """Brackets of an order-book update that are no level: its two lists."""
+_CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed"}
+"""What the ledger calls the end of a connection; any other is a `disconnect`."""
 
 
 class Quarantine(Protocol):
@@ -51,23 +59,60 @@ class Quarantine(Protocol):
 class _Lane:
     """A stream as the hot path sees it: how to read it, and whose health it marks."""
 
-    __slots__ = ("decode", "head_type", "health", "is_depth", "kind_number", "symbol")
+    __slots__ = (
+        "chain",
+        "connection",
+        "decode",
+        "head_type",
+        "health",
+        "is_chained",
+        "is_depth",
+        "is_trade",
+        "kind_number",
+        "labels",
+        "symbol",
+    )
 
     def __init__(self, stream: Stream, health: StreamHealth) -> None:
         self.decode: Callable[[bytes], Any] = head_decoder(stream.market, stream.kind)
         self.head_type: type[Any] = head_type(stream.market, stream.kind)
         self.health = health
         self.is_depth = stream.kind is Kind.DEPTH
+        self.is_trade = stream.kind in TRADE_KINDS
+        self.chain = Chain()
+        self.is_chained = self.is_depth or self.is_trade
+        self.connection = 0  # The attempt that was opened last.
+        self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
         self.kind_number = int(stream.kind)
         self.symbol = stream.symbol
 
 
+class _Taken:
+    """What is recorded of a batch: its messages, and their kinds and epochs, which begin to count with the first 1."""
+
+    __slots__ = ("epochs", "kinds", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.kinds = bytearray()
+        self.epochs: list[int] = []
+
+    def add_notes(self, notes: list[bytes]) -> None:
+        """Add notes for the ledger, and make the columns equally long."""
+        if self.epochs:
+            self.epochs[:0] = [0] * (len(self.messages) - len(self.epochs))
+            self.epochs += [0] * len(notes)
+        self.messages += notes
+        self.kinds += bytes([NOTE_KIND]) * len(notes)
+
+
 @attrs.define
 class IntakeCounts:
-    """What became of the messages that connections brought: received = accepted + notices + quarantined + shed."""
+    """What became of the messages that connections brought: the others add up to `received`."""
 
     received: int = 0
     accepted: int = 0
+    duplicates: int = 0
     notices: int = 0
     quarantined: int = 0
     shed: int = 0
@@ -95,6 +140,13 @@ class Intake:
             for market in Market
         }
         self.counts = IntakeCounts()
+        self._lane_by_stream = {
+            (market, lane.health.stream.kind, lane.symbol): lane
+            for market, lanes in self._lanes.items()
+            for lane in lanes.values()
+        }
+        self._has_epochs = False
+        self._holed: dict[_Lane, None] = {}  # Where something was missing when we looked last.
 
     def open_port(self, plan: ConnectionPlan, number: int) -> IntakePort:
         """The port of one attempt of a connection; `number` is unique within the run and goes into the journal."""
@@ -121,8 +173,8 @@ class Intake:
             The accepted messages, None if there are none; and the notices, in order.
         """
         lanes, late_from_ms = self._lanes[market], batch.received_ns // 1_000_000 - self._late_ms
-        accepted: list[bytes] = []
-        kinds = bytearray()
+        taken = _Taken()
+        accepted, kinds, epochs = taken.messages, taken.kinds, taken.epochs
         notices: list[bytes] = []
         for text, envelope in zip(batch.messages, self._decode(market, connection, batch, notices), strict=True):
             if envelope is None:
@@ -133,30 +185,102 @@ class Intake:
                 self._refuse(market, connection, batch, text, _reason(lane, head))
                 continue
             health = lane.health
-            health.messages += 1
             health.last_message = now
+            chain = lane.chain
+            if lane.is_trade and head.id == chain.next_id:  # The usual case costs no call.
+                chain.next_id = head.id + 1
+                chain.event_ms = head.E
+            elif lane.is_chained and not self._takes(lane, head, now):
+                continue
             if lane.is_depth:
                 health.more_rows += max(1, text.count(b"[") - _DEPTH_BRACKETS) - 1
             if head.E < late_from_ms:
                 health.late_messages += 1
                 health.latency_ms = batch.received_ns // 1_000_000 - head.E
+            health.messages += 1
             kinds.append(lane.kind_number)
             accepted.append(text)
+            if self._has_epochs:
+                epochs.append(chain.epoch)
         self.counts.received += len(batch.messages)
         self.counts.accepted += len(accepted)
         if not accepted:
             return None, notices
-        is_whole = len(accepted) == len(batch.messages)
-        block = Block(
+        return self._block(market, connection, batch, taken), notices
+
+    def _block(self, market: Market, connection: int, batch: Batch, taken: _Taken) -> Block:
+        """What was taken of a batch, and what it means for the ledger."""
+        is_whole = len(taken.messages) == len(batch.messages)
+        filled = self._filled(batch.received_ns) if self._holed else []
+        taken.add_notes(filled)
+        return Block(
             market=market,
             source=Source.STREAM,
             connection=connection,
             received_ns=batch.received_ns,
-            kinds=bytes(kinds),
-            messages=accepted,
-            size_bytes=batch.size_bytes if is_whole else sum(map(len, accepted)),
+            kinds=bytes(taken.kinds),
+            messages=taken.messages,
+            size_bytes=batch.size_bytes if is_whole and not filled else sum(map(len, taken.messages)),
+            epochs=taken.epochs or None,
         )
-        return block, notices
+
+    def _takes(self, lane: _Lane, head: Any, now: float) -> bool:
+        """Whether a message is recorded: it is none that was seen already."""
+        chain, epoch = lane.chain, lane.chain.epoch
+        stream = lane.health.stream
+        first, last = covered(stream.market, stream.kind, head)
+        if chain.take(first, last, head.E, now) is Verdict.DUPLICATE:
+            self.counts.duplicates += 1
+            return False
+        if chain.epoch != epoch:
+            self._has_epochs = True
+            logger.warning("ids_started_over", **lane.labels, epoch=chain.epoch, first_id=first)
+        if chain.missing or chain.filled:
+            self._holed[lane] = None
+        return True
+
+    def _filled(self, closed_ns: int) -> list[bytes]:
+        """Notes for the ledger of what was missing and has just come."""
+        notes = []
+        for lane in list(self._holed):
+            chain = lane.chain
+            for one in chain.filled:
+                filled = GapFilled(
+                    **lane.labels, epoch=one.epoch, first_id=one.first, last_id=one.last, closed_ns=closed_ns
+                )
+                notes.append(encode_note(filled))
+            chain.filled.clear()
+            if not chain.missing:
+                del self._holed[lane]
+        return notes
+
+    def overdue(self, before: float) -> list[Overdue]:
+        """What has been missing since `before` (monotonic) or longer and was not told yet; it counts as told now."""
+        return [
+            Overdue(lane.health.stream, lane.connection, one)
+            for lane in list(self._holed)
+            for one in lane.chain.overdue(before)
+        ]
+
+    def resumed(self) -> None:
+        """The chains go on from an earlier run: what they miss is to be told."""
+        self._holed.update({lane: None for lane in self._lane_by_stream.values() if lane.chain.missing})
+        self._has_epochs = any(lane.chain.epoch for lane in self._lane_by_stream.values())
+
+    def chain(self, market: Market, kind: Kind, symbol: str) -> Chain | None:
+        """Where a stream stands; None if it is none of ours, or its ids do not chain."""
+        lane = self._lane_by_stream.get((market, kind, symbol))
+        return lane.chain if lane is not None and lane.is_chained else None
+
+    def connected(self, streams: Iterable[Stream], connection: int) -> None:
+        """A connection carries these streams from now on."""
+        for stream in streams:
+            self._lane_by_stream[stream.market, stream.kind, stream.symbol].connection = connection
+
+    def interrupt(self, streams: Iterable[Stream], cause: str) -> None:
+        """Nothing comes on these streams for a while; a hole before their next message is due to `cause`."""
+        for stream in streams:
+            self._lane_by_stream[stream.market, stream.kind, stream.symbol].chain.interrupt(cause)
 
     def _decode(
         self, market: Market, connection: int, batch: Batch, notices: list[bytes]
@@ -187,6 +311,8 @@ class Intake:
             reason = "unknown_stream" if notice.stream else "wrong_shape"
         except DECODE_ERRORS as fault:
             reason = describe(fault)
+            if lane is not None:
+                lane.chain.interrupt("quarantined")
         self._refuse(market, connection, batch, text, reason)
         return None
 
@@ -215,6 +341,7 @@ class IntakePort:
     def opened(self) -> None:
         """The connection stands and its streams were asked for."""
         self._intake.health.subscribed(self._plan.streams, trio.current_time())
+        self._intake.connected(self._plan.streams, self._number)
 
     async def wait_room(self) -> None:
         """Wait until the writer's channel has room."""
@@ -239,6 +366,6 @@ class IntakePort:
 
     def close(self, cause: str) -> None:
         """The connection is gone."""
-        del cause
         self._sender.close()
+        self._intake.interrupt(self._plan.streams, _CAUSES.get(cause, "disconnect"))
         self._intake.health.unsubscribed(self._plan.streams)

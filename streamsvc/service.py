@@ -11,6 +11,7 @@ raised at the end.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ import trio
 
 from streamsvc.batch import open_block_channel
 from streamsvc.intake import Intake
+from streamsvc.integrity.ledger import Ledger
+from streamsvc.integrity.resume import resume
 from streamsvc.live import Live
 from streamsvc.log import logger
 from streamsvc.persistence.nursery import Persistence, run_persistence
@@ -37,6 +40,10 @@ from streamsvc.watchdog.symbols import check_symbols
 from streamsvc.watchdog.watch import Watch, run_watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from streamsvc.persistence.catalogue import Catalogue
     from streamsvc.settings import Settings
     from streamsvc.surroundings import Sealers, Surroundings
     from streamsvc.venues.venue import Venue
@@ -88,6 +95,7 @@ async def run(
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
+                ledger = Ledger(intake.overdue, sender, around.wall_ns, settings.gap_grace_sec)
                 live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
 
                 look = partial(run_watch, watch, settings.health_check_interval)
@@ -102,6 +110,7 @@ async def run(
                 async def record() -> None:
                     async with trio.open_nursery() as stream_nursery:
                         shutdown.ends(stream_nursery.cancel_scope)
+                        stream_nursery.start_soon(ledger.run)
                         await stream_nursery.start(supervisor.run)
                         around.notifier.ready()
                         logger.info("ready", connections=len(plans), streams=len(health.slots()))
@@ -113,6 +122,9 @@ async def run(
                             stream_nursery.start_soon(stop_after, shutdown, settings.run_hours)
 
                 await shutdown.guard(record)
+                # Where the writer has failed, nothing can be told any more; it says so itself.
+                with suppress(trio.BrokenResourceError):
+                    ledger.tell()
         logger.info("stopped", messages=intake.counts.accepted, **live.summary())
         live.ended.set()
         watchdog_nursery.cancel_scope.cancel()
@@ -172,8 +184,15 @@ def _make_tools(
         reconnects=lambda: supervisor.statistics().reconnects,
         files=around.files,
         token=around.rng.getrandbits(32),
+        resume=partial(_resume, intake),
         guard=shutdown.guard,
     )
+
+
+def _resume(intake: Intake, catalogue: Catalogue, segments: Sequence[Path]) -> None:
+    """Blocking, before the first connection."""
+    resume(intake.chain, catalogue, segments)
+    intake.resumed()
 
 
 async def _begin_to_stop(shutdown: Shutdown, around: Surroundings, persistence: Persistence) -> None:

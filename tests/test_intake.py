@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.batch import Batch, open_block_channel
+from streamsvc.gap import NOTE_KIND, decode_note
 from streamsvc.intake import Intake
 from streamsvc.schema import Kind, Market
 from streamsvc.streams.plan import ConnectionPlan
@@ -25,6 +26,7 @@ STREAMS = [
 
 TRADE = '{"e":"trade","E":1672515782136,"s":"BTCUSDT","t":12345,"p":"0.001","q":"100","T":1672515782136,"m":true}'
 GOOD = f'{{"stream":"btcusdt@trade","data":{TRADE}}}'
+NEXT = GOOD.replace("12345", "12346")
 DEPTH = (
     '{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1672515782136,"s":"BTCUSDT","U":157,"u":160,'
     '"b":[["0.0024","10"],["0.0023","0"]],"a":[["0.0026","100"]]}}'
@@ -62,8 +64,8 @@ def message(stream, **data):
 def test_messages_keep_their_text_order_and_kind():
     """What goes to the journal is what was received, byte for byte."""
     bench = Bench()
-    block, notices = bench.read(GOOD, DEPTH, GOOD)
-    assert [GOOD.encode(), DEPTH.encode(), GOOD.encode()] == block.messages
+    block, notices = bench.read(GOOD, DEPTH, NEXT)
+    assert [GOOD.encode(), DEPTH.encode(), NEXT.encode()] == block.messages
     assert bytes([Kind.TRADE, Kind.DEPTH, Kind.TRADE]) == block.kinds
     assert sum(map(len, block.messages)) == block.size_bytes
     assert 7 == block.connection
@@ -134,8 +136,8 @@ def test_every_documented_form_is_accepted(market, text):
 def test_what_cannot_be_read_is_kept_with_a_reason_and_costs_its_neighbours_nothing(reason, text):
     """received = accepted + quarantined, and every text is in one of both."""
     bench = Bench()
-    block, notices = bench.read(GOOD, text, GOOD)
-    assert [GOOD.encode()] * 2 == block.messages
+    block, notices = bench.read(GOOD, text, NEXT)
+    assert [GOOD.encode(), NEXT.encode()] == block.messages
     assert [(reason, text if isinstance(text, bytes) else text.encode())] == bench.quarantine.kept
     assert [] == notices
     counts = bench.intake.counts
@@ -161,6 +163,50 @@ def test_what_the_server_says_about_itself_goes_back_to_the_connection(text):
     assert 1 == bench.intake.counts.notices
 
 
+def test_what_was_seen_already_is_dropped_and_counted():
+    """Once is enough, whichever batch or connection brings it again."""
+    bench = Bench()
+    block, _ = bench.read(GOOD, GOOD, DEPTH, DEPTH, NEXT)
+    assert [GOOD.encode(), DEPTH.encode(), NEXT.encode()] == block.messages
+    assert (None, []) == bench.read(GOOD, DEPTH)
+    counts = bench.intake.counts
+    assert (7, 3, 4) == (counts.received, counts.accepted, counts.duplicates)
+
+
+def test_what_is_missing_is_told_and_its_end_is_noted_beside_the_row_that_brought_it():
+    """The note and the row lie in one frame, so that no cut comes between them."""
+    bench = Bench()
+    bench.read(GOOD, GOOD.replace("12345", "12348"), now=5.0)
+    (overdue,) = bench.intake.overdue(5.0)
+    assert (12346, 12347) == (overdue.missing.first, overdue.missing.last)
+    block, _ = bench.read(GOOD.replace("12345", "12347"), now=6.0)
+    assert bytes([Kind.TRADE, NOTE_KIND]) == block.kinds
+    note = decode_note(block.messages[1])
+    assert ("BTCUSDT", "trade", 12347, 12347) == (note.symbol, note.kind, note.first_id, note.last_id)
+    assert sum(map(len, block.messages)) == block.size_bytes
+
+
+def test_ids_that_start_over_have_an_epoch_of_their_own():
+    """Messages before it in the same batch keep theirs."""
+    bench = Bench()
+    restarted = GOOD.replace("12345", "1").replace("1672515782136", "1672515782137")
+    block, _ = bench.read(GOOD, NEXT, restarted)
+    assert [0, 0, 1] == block.epochs
+    block, _ = bench.read(restarted.replace('"t":1,', '"t":2,'))
+    assert [1] == block.epochs
+
+
+async def test_a_hole_behind_a_broken_connection_has_its_cause():
+    bench = Bench()
+    bench.read(GOOD)
+    plan = ConnectionPlan("spot-1", Market.SPOT, "", "wss://spot.test", tuple(STREAMS[:4]))
+    bench.intake.open_port(plan, 3).close("idle")
+    bench.intake.open_port(plan, 4).opened()
+    bench.read(GOOD.replace("12345", "12350"), now=5.0)
+    (overdue,) = bench.intake.overdue(5.0)
+    assert ("stall", 4) == (overdue.missing.cause, overdue.connection)
+
+
 def test_a_late_message_is_counted_with_its_latency():
     """Latency is receive minus event time; spot's bookTicker has no time and is never late."""
     bench = Bench(late_ms=200)
@@ -168,7 +214,7 @@ def test_a_late_message_is_counted_with_its_latency():
     bench.read(GOOD, received_ns=(event_ms + 200) * 1_000_000)
     slot = bench.health.slot(Market.SPOT, "btcusdt@trade")
     assert 0 == slot.late_messages
-    bench.read(GOOD, received_ns=(event_ms + 201) * 1_000_000)
+    bench.read(NEXT, received_ns=(event_ms + 201) * 1_000_000)
     assert (1, 201) == (slot.late_messages, slot.latency_ms)
     bench.read(message("btcusdt@bookTicker", u=1, s="BTCUSDT", b="1", B="1", a="1", A="1"), received_ns=2**62)
     assert 0 == bench.health.slot(Market.SPOT, "btcusdt@bookTicker").late_messages

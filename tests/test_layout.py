@@ -10,11 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "streamsvc"
 
 FLOORS = [
-    {"schema", "errors", "log"},
+    {"schema", "errors", "log", "gap"},
     {"batch"},
     {"venues", "rest", "settings", "terminal"},
+    {"rest_governor"},
     {"streams", "persistence", "watchdog"},
-    {"intake", "integrity", "surroundings", "shutdown"},
+    {"integrity"},
+    {"intake", "surroundings", "shutdown", "dataset"},
     {"live"},
     {"service"},
     {"process", "demo"},

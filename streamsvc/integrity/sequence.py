@@ -15,9 +15,11 @@ The update ids of bookTicker never fall, but their gaps cannot be seen; the othe
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from streamsvc.schema import Kind, Market
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +31,19 @@ class IdRange:
 
     first: int
     last: int
+
+
+def covered(market: Market, kind: Kind, head: Any) -> tuple[int, int]:
+    """The first and the last id that a message of a stream covers.
+
+    Args:
+        market: Its market.
+        kind: `trade`, `aggTrade` or `depth`.
+        head: The message, with the attributes of the heads in `venues.binance_heads`.
+    """
+    if kind is not Kind.DEPTH:
+        return head.id, head.id
+    return (head.U if market is Market.SPOT else head.pu + 1), head.u
 
 
 class Coverage:

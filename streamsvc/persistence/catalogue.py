@@ -2,7 +2,7 @@
 
 The process that holds the folder's lock writes it: the start, the adoption, and the publisher with one transaction a
 segment. `verify` reads. A connection lives for one call and in the
-thread of that call. What the gap ledger and REST bans will hold has its tables from the first day.
+thread of that call.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import quote
 import attrs
 
 from streamsvc.errors import DamagedError, DiskFullError, NewerVersionError, UsageError
+from streamsvc.persistence import gap_table
 from streamsvc.persistence.manifest import SealedFile as SealedFile  # noqa: PLC0414 - readers take it from here
 from streamsvc.schema import MARKETS_BY_LABEL, Kind, Market
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from streamsvc.persistence.gap_table import GapRow
     from streamsvc.persistence.manifest import Manifest
 
 SCHEMA_VERSION = 1
@@ -57,12 +59,6 @@ create table damage (
     segment text not null, reason text not null, size_bytes integer not null, primary key (segment, reason)
 ) strict, without rowid;
 create table pending (task text primary key) strict, without rowid;
-create table gaps (
-    gap integer primary key, market text not null, symbol text not null, kind text not null, epoch integer not null,
-    first_id integer not null, last_id integer not null, first_time_ns integer, last_time_ns integer,
-    cause text not null, connection integer, status text not null, reason text,
-    opened_ns integer not null, closed_ns integer
-) strict;
 create table bans (
     host text primary key, until_ns integer not null, status integer not null, reason text, opened_ns integer not null
 ) strict, without rowid;
@@ -71,13 +67,17 @@ create table bans (
 
 @attrs.frozen
 class LastId:
-    """How far a stream has come: its key, and the greatest id in the data set (None for kinds without ids)."""
+    """How far a stream has come: its key, and its greatest id and exchange time in the data set.
+
+    The id is None for kinds without ids.
+    """
 
     market: Market
     symbol: str
     kind: Kind
     epoch: int
     last_id: int | None
+    last_exchange_ns: int
 
 
 class Catalogue:
@@ -105,7 +105,7 @@ class Catalogue:
         """
         with self._transaction(is_first=True) as connection:
             if self._version(connection) == 0:
-                for statement in _SCHEMA.split(";"):
+                for statement in (_SCHEMA + gap_table.TABLE).split(";"):
                     connection.execute(statement)
                 connection.execute("insert into pending values (?)", (ADOPT,))
                 connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
@@ -172,6 +172,8 @@ class Catalogue:
                 "insert into damage values (?, ?, ?)",
                 [(segment, reason, size) for reason, size in manifest.damage.items()],
             )
+            gap_table.apply_notes(connection, manifest.notes)
+            gap_table.apply_quarantined(connection, manifest.quarantined_ids, committed_ns)
 
     def adopt(self, manifest: Manifest) -> None:
         """Note files that lie in the data set though no catalogue says so. Their segment is not thereby committed."""
@@ -210,11 +212,28 @@ class Catalogue:
     def last_ids(self) -> list[LastId]:
         """How far every stream has come."""
         with self._connection() as connection:
-            query = "select market, symbol, kind, epoch, last_id from streams"
+            query = "select market, symbol, kind, epoch, last_id, last_exchange_ns from streams order by epoch"
             return [
-                LastId(MARKETS_BY_LABEL[market], symbol, Kind.from_label(kind), epoch, last_id)
-                for market, symbol, kind, epoch, last_id in connection.execute(query)
+                LastId(MARKETS_BY_LABEL[market], symbol, Kind.from_label(kind), *numbers)
+                for market, symbol, kind, *numbers in connection.execute(query)
             ]
+
+    def gaps(self, status: str | None = None) -> list[GapRow]:
+        """The gap ledger, of one status or all."""
+        with self._connection() as connection:
+            return gap_table.rows(connection, status)
+
+    def bans(self) -> dict[str, int]:
+        """Until when REST hosts have banned us, ns since 1970."""
+        with self._connection() as connection:
+            return dict(connection.execute("select host, until_ns from bans"))
+
+    def note_ban(self, host: str, until_ns: int, status: int, reason: str, opened_ns: int) -> None:
+        """A REST host has banned us."""
+        with self._transaction() as connection:
+            connection.execute(
+                "insert or replace into bans values (?, ?, ?, ?, ?)", (host, until_ns, status, reason, opened_ns)
+            )
 
     def quarantined_messages(self) -> int:
         """Messages that sealers could not record."""

@@ -111,6 +111,7 @@ class Manifest:
         inexact_bytes: The size of `INEXACT_FILE`; 0: there is none.
         first_received_ns: When the first message was received; None where there is none.
         last_received_ns: When the last one was.
+        notes: Notes for the gap ledger, in order; see `gap.decode_note`.
     """
 
     segment: str
@@ -126,6 +127,7 @@ class Manifest:
     inexact_bytes: int = 0
     first_received_ns: int | None = None
     last_received_ns: int | None = None
+    notes: tuple[bytes, ...] = ()
 
     @property
     def rows(self) -> int:

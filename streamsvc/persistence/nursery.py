@@ -92,6 +92,8 @@ async def run_persistence(
     )
     with receiver, locked(folder):
         recovered = await tools.run_blocking(recover, publisher, tools.token)
+        unsealed = [folder.segment(segment.name) for segment in recovered.segments]
+        await tools.run_blocking(tools.resume, publisher.catalogue, unsealed)
         backlog = Backlog()
         for segment in recovered.segments:
             backlog.add(segment)

@@ -10,9 +10,10 @@ import attrs
 from streamsvc.persistence.files import Files
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from streamsvc.persistence.catalogue import Catalogue
     from streamsvc.persistence.manifest import Manifest
     from streamsvc.schema import Market
 
@@ -40,6 +41,8 @@ class Tools:
         reconnects: How often connections had to be made again since the start, for the log.
         files: The disk.
         token: 32 random bits that no other run has.
+        resume: Reads where continuity goes on from, in the catalogue and in the segments that are not sealed, oldest
+            first. Blocks; called before anything is sealed.
         guard: Runs a part of the nursery beside the writer. When the part fails it keeps the failure and has the
             service stop, so that the writer still writes what it holds.
     """
@@ -51,4 +54,5 @@ class Tools:
     reconnects: Callable[[], int] = lambda: 0
     files: Files = attrs.field(factory=Files)
     token: int = attrs.field(factory=lambda: secrets.randbits(32))
+    resume: Callable[[Catalogue, Sequence[Path]], None] = lambda _catalogue, _segments: None
     guard: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]] = _unguarded

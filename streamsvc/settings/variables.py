@@ -110,6 +110,9 @@ class Settings:
     orderbook_timeout: float = number(
         180.0, "s", (1, 604800), "A symbol's depth, bookTicker, markPrice and kline count as stalled after this."
     )
+    gap_grace_sec: float = number(
+        5.0, "s", (0.1, 600), "A missing id is held this long, since it may still come, before it counts as a gap."
+    )
     latency_warn_ms: int = number(
         200, "ms", (1, 86_400_000), "Receive time minus event time above which a stream is logged as late."
     )

@@ -30,7 +30,7 @@ class TradeHead(msgspec.Struct, tag_field="e", tag="trade", gc=False):
 
     E: Millis
     s: str
-    t: Id
+    id: Id = msgspec.field(name="t")
 
 
 class AggTradeHead(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
@@ -38,7 +38,7 @@ class AggTradeHead(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
 
     E: Millis
     s: str
-    a: Id
+    id: Id = msgspec.field(name="a")
 
 
 class DepthHead(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
