@@ -4,19 +4,23 @@ httpx2 takes a tenth of a second to import, so it is imported in a thread when t
 has ended and httpx2 goes on with it; a change of library is a change of this file.
 
 Statuses are mapped as Binance documents them: 429 and 418 ask us to stay away, 403 is the firewall, 5xx and -1007 leave
-it unknown whether the request was carried out.
+it unknown whether the request was carried out. The API key goes into the header of the requests that need it, and
+nowhere else.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+import re
 import zlib
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
 
-from streamsvc.errors import StreamsvcError
+from streamsvc.errors import StreamsvcError, UsageError
 from streamsvc.schema import Market
 
 if TYPE_CHECKING:
@@ -35,6 +39,9 @@ _ERROR_CHARACTERS_MAX = 200
 _EXCHANGE_INFO_PATHS = {Market.SPOT: "/api/v3/exchangeInfo", Market.FUTURES: "/fapi/v1/exchangeInfo"}
 _UNKNOWN_STATUS_CODE = -1007
 _LIMIT_CODE = -1003
+_NO_KEY_CODE = -2014
+_BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
+_KEY = re.compile(r"[!-~]+")
 
 
 class RestError(StreamsvcError):
@@ -65,12 +72,14 @@ class RestLimitedError(RestError):
     Attributes:
         is_ban: Whether our address is banned (418) rather than asked to slow down (429).
         retry_after_sec: How long, if it said so.
+        until_ms: Until when by its clock, if only its message said so: futures may leave `Retry-After` out.
     """
 
-    def __init__(self, *, is_ban: bool, retry_after_sec: float | None) -> None:
+    def __init__(self, *, is_ban: bool, retry_after_sec: float | None, until_ms: int | None = None) -> None:
         super().__init__("banned" if is_ban else "asked to slow down")
         self.is_ban = is_ban
         self.retry_after_sec = retry_after_sec
+        self.until_ms = until_ms
 
 
 class _Problem(msgspec.Struct):
@@ -94,7 +103,16 @@ class RestClient:
         base_url: The base URL, without path; `http` for a local exchange.
         tls_ca_file: One more authority to trust.
         timeout_sec: The limit of one request, from dialling to the last byte.
+        api_key: For requests that need one.
         run_blocking: Runs a synchronous function off the loop.
+
+    Attributes:
+        host: The host, with its port where the URL has one.
+        used_weight: The weight that the exchange says this address has used in this minute; None before it said so.
+        weight_read_at: When it said so, by Trio's clock.
+
+    Raises:
+        UsageError: the API key cannot be one.
     """
 
     def __init__(
@@ -103,15 +121,21 @@ class RestClient:
         *,
         tls_ca_file: Path | None = None,
         timeout_sec: float = 20.0,
+        api_key: str | None = None,
         run_blocking: Callable[[Callable[[], Any]], Awaitable[Any]] = trio.to_thread.run_sync,
     ) -> None:
+        if api_key is not None and not _KEY.fullmatch(api_key):
+            # A header that cannot be sent would show the key in the error of the library.
+            raise UsageError("the API key is not one: it must be letters and digits without blanks")
+        self.host = urlsplit(base_url).netloc.rpartition("@")[2]
+        self.used_weight: int | None = None
+        self.weight_read_at = -math.inf
+        self._api_key = api_key
         self._base_url = base_url
         self._tls_ca_file = tls_ca_file
         self._timeout_sec = timeout_sec
         self._run_blocking = run_blocking
         self._client: httpx2.AsyncClient | None = None
-        self.used_weight: int | None = None
-        """The weight that the exchange says we have used in this minute; None before it said so."""
 
     async def __aenter__(self) -> Self:
         await trio.lowlevel.checkpoint()
@@ -138,19 +162,30 @@ class RestClient:
             raise RestUnavailableError("an answer that is not as documented") from error
         return {symbol.symbol: symbol.status for symbol in info.symbols}
 
-    async def get(self, path: str, parameters: Mapping[str, str | int]) -> bytes:
+    async def get(self, path: str, parameters: Mapping[str, str | int], *, needs_key: bool = False) -> bytes:
         """The body of a successful answer, at most `ANSWER_BYTES_MAX`.
+
+        Args:
+            path: With its leading slash.
+            parameters: Of the query, not yet encoded.
+            needs_key: Whether the request must carry the API key.
 
         Raises:
             RestUnavailableError: no answer within the limits, or one that says nothing about the request.
             RestLimitedError: we are asked to stay away.
-            RestRefusedError: the exchange refuses this request.
+            RestRefusedError: the exchange refuses this request, or there is no key for it.
         """
+        headers = {}
+        if needs_key:
+            if self._api_key is None:
+                await trio.lowlevel.checkpoint()
+                raise RestRefusedError(401, _NO_KEY_CODE, "this needs an API key, and there is none")
+            headers["X-MBX-APIKEY"] = self._api_key
         try:
             with trio.fail_after(self._timeout_sec):
                 if self._client is None:
                     self._client = await self._run_blocking(self._make_client)
-                return await self._get(self._client, path, parameters)
+                return await self._get(self._client, path, parameters, headers)
         except trio.TooSlowError as error:
             raise RestUnavailableError(f"no answer within {self._timeout_sec:g} s") from error
 
@@ -173,12 +208,18 @@ class RestClient:
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "streamsvc"},
         )
 
-    async def _get(self, client: httpx2.AsyncClient, path: str, parameters: Mapping[str, str | int]) -> bytes:
+    async def _get(
+        self,
+        client: httpx2.AsyncClient,
+        path: str,
+        parameters: Mapping[str, str | int],
+        headers: Mapping[str, str],
+    ) -> bytes:
         import httpx2  # noqa: PLC0415 - imported already by `_make_client`
 
         body = bytearray()
         try:
-            async with client.stream("GET", path, params=dict(parameters)) as response:
+            async with client.stream("GET", path, params=dict(parameters), headers=headers) as response:
                 # A loop that is left early would leave httpx2's generators to the garbage collector: it is cancelled.
                 with trio.CancelScope() as reading:
                     async for chunk in response.aiter_raw():
@@ -200,6 +241,7 @@ class RestClient:
     def _note_weight(self, text: str) -> None:
         if text.isascii() and text.isdigit() and len(text) < 10:
             self.used_weight = int(text)
+            self.weight_read_at = trio.current_time()
 
 
 def _unpack(body: bytearray) -> bytes:
@@ -232,7 +274,9 @@ def _error_of(status: int, retry_after: str, body: bytes) -> RestError:
     if status in {418, 429} or problem.code == _LIMIT_CODE:
         is_number = retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 10
         wait_sec = min(float(retry_after), RETRY_AFTER_SEC_MAX) if is_number else None
-        return RestLimitedError(is_ban=status == 418, retry_after_sec=wait_sec)
+        told = _BANNED_UNTIL.search(problem.msg)
+        until_ms = int(told[1]) if told else None
+        return RestLimitedError(is_ban=status == 418 or told is not None, retry_after_sec=wait_sec, until_ms=until_ms)
     if not 400 <= status < 500 or status == 403 or problem.code == _UNKNOWN_STATUS_CODE:
         return RestUnavailableError(f"status {status}")
     return RestRefusedError(status, problem.code, problem.msg[:_ERROR_CHARACTERS_MAX])
