@@ -23,7 +23,7 @@ from streamsvc.integrity.continuity import Chain, Verdict
 from streamsvc.integrity.ledger import Overdue
 from streamsvc.integrity.sequence import covered
 from streamsvc.log import logger
-from streamsvc.schema import TRADE_KINDS, Kind, Market, Source
+from streamsvc.schema import CHAINED_KINDS, TRADE_KINDS, Kind, Market, Source
 from streamsvc.venues.binance_heads import (
     DECODE_ERRORS,
     decode_heads,
@@ -80,7 +80,7 @@ class _Lane:
         self.is_depth = stream.kind is Kind.DEPTH
         self.is_trade = stream.kind in TRADE_KINDS
         self.chain = Chain()
-        self.is_chained = self.is_depth or self.is_trade
+        self.is_chained = stream.kind in CHAINED_KINDS
         self.connection = 0  # The attempt that was opened last.
         self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
         self.kind_number = int(stream.kind)
@@ -228,6 +228,8 @@ class Intake:
         """Whether a message is recorded: it is none that was seen already."""
         chain, epoch = lane.chain, lane.chain.epoch
         stream = lane.health.stream
+        if stream.kind is Kind.KLINE_1M and not head.k.x:
+            return True  # Only closed candles chain.
         first, last = covered(stream.market, stream.kind, head)
         if chain.take(first, last, head.E, now) is Verdict.DUPLICATE:
             self.counts.duplicates += 1

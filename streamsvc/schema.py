@@ -106,6 +106,9 @@ TRADE_KINDS = frozenset({Kind.TRADE, Kind.AGG_TRADE})
 BOOK_KINDS = frozenset({Kind.DEPTH, Kind.BOOK_TICKER, Kind.MARK_PRICE, Kind.KLINE_1M})
 """Kinds whose silence is judged by `ORDERBOOK_TIMEOUT`; `forceOrder` is in neither: silence is normal there."""
 
+CHAINED_KINDS = frozenset({Kind.TRADE, Kind.AGG_TRADE, Kind.DEPTH, Kind.KLINE_1M})
+"""Kinds of which a missing message can be seen: their ids chain, candles by their minute."""
+
 _COMMON: dict[str, ColumnType] = {"symbol": "string", "receive_time": "timestamp"}
 _BEST: dict[str, ColumnType] = {
     "bid_price": "float64",

@@ -91,7 +91,7 @@ def test_an_update_without_levels_is_one_row():
     ("market", "text"),
     [
         (Market.SPOT, message("btcusdt@bookTicker", u=400900217, s="BTCUSDT", b="25.35", B="31.21", a="1", A="2")),
-        (Market.SPOT, message("btcusdt@kline_1m", e="kline", E=1, s="BTCUSDT", k={"t": 0})),
+        (Market.SPOT, message("btcusdt@kline_1m", e="kline", E=1, s="BTCUSDT", k={"t": 0, "x": False})),
         (Market.FUTURES, message("btcusdt@aggTrade", e="aggTrade", E=1, s="BTCUSDT", a=1, p="1", st=1)),
         (Market.FUTURES, message("btcusdt@markPrice@1s", e="markPriceUpdate", E=1, s="BTCUSDT", p="1")),
         (Market.FUTURES, message("btcusdt@forceOrder", e="forceOrder", E=1, o={"s": "BTCUSDT", "S": "SELL"})),

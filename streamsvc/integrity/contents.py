@@ -12,15 +12,17 @@ import numpy as np
 from streamsvc.errors import DamagedError
 from streamsvc.integrity.keys import COUNTED_KINDS, StreamPart, columns_needed, shared_keys, split_streams, stream_keys
 from streamsvc.integrity.report import Gap, Report, StreamCoverage
-from streamsvc.integrity.sequence import Coverage
+from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.persistence.parquet import read_row_groups
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
 
+    from streamsvc.persistence.gap_table import GapRow
     from streamsvc.persistence.manifest import SealedFile
     from streamsvc.schema import Kind, Market
 
@@ -64,11 +66,15 @@ class KindCheck:
         root: `DATA_DIR`.
         kind: The kind.
         market: The market.
+        ledger: What the gap ledger says is missing of this market and kind.
         report: What is found goes there.
     """
 
-    def __init__(self, root: Path, kind: Kind, market: Market, report: Report) -> None:
+    def __init__(self, root: Path, kind: Kind, market: Market, ledger: Iterable[GapRow], report: Report) -> None:
         self._root = root
+        self._ledger: dict[Stream, list[GapRow]] = {}
+        for row in ledger:
+            self._ledger.setdefault((row.symbol, row.epoch), []).append(row)
         self._kind = kind
         self._market = market
         self._report = report
@@ -104,6 +110,7 @@ class KindCheck:
         """
         by_symbol: dict[str, list[tuple[int, _StreamState]]] = {}
         for (symbol, epoch), state in sorted(self._streams.items()):
+            self._compare_ledger(symbol, epoch, state.coverage)
             by_symbol.setdefault(symbol, []).append((epoch, state))
         for symbol, epochs in by_symbol.items():
             self._report_stream(symbol, epochs)
@@ -111,16 +118,27 @@ class KindCheck:
 
     def _report_stream(self, symbol: str, epochs: list[tuple[int, _StreamState]]) -> None:
         market, kind = self._market.label, self._kind.label
-        gaps = [
-            Gap(market, symbol, kind, epoch, gap.first, gap.last)
-            for epoch, state in epochs
-            for gap in state.coverage.gaps()
-        ]
+        gaps = [gap for gap in self._report.gaps if (gap.market, gap.symbol, gap.kind) == (market, symbol, kind)]
         rows = sum(state.rows for _, state in epochs)
         first, last = epochs[0][1].first_key, epochs[-1][1].last_key
-        self._report.gaps += gaps
         count = len(gaps) if self._kind in COUNTED_KINDS else None
         self._report.coverage.append(StreamCoverage(market, symbol, kind, rows, first, last, count))
+
+    def _compare_ledger(self, symbol: str, epoch: int, coverage: Coverage) -> None:
+        """Every missing id must be in the ledger, and what the ledger says is missing must not be there."""
+        known = Coverage()
+        for row in self._ledger.get((symbol, epoch), ()):
+            known.add([IdRange(row.first_id, row.last_id)])
+            if coverage.touches(row.first_id, row.last_id):
+                self._report.add_error(
+                    f"ledger: {row.market} {symbol} {row.kind} {row.first_id} to {row.last_id} are said to be missing, "
+                    "and are there"
+                )
+        self._report.gaps += [
+            Gap(self._market.label, symbol, self._kind.label, epoch, part.first, part.last)
+            for gap in coverage.gaps()
+            for part in known.lacking(gap)
+        ]
 
     def _find_shared(self, streams: set[Stream]) -> None:
         """Find rows that stand in two files. Only for streams whose files overlap, and few do, are files read again."""

@@ -14,7 +14,7 @@ _LINES_MAX = 50
 
 @attrs.frozen
 class Gap:
-    """Ids of one stream that are missing between ids that are there.
+    """Ids of one stream that are missing.
 
     Attributes:
         market: `spot` or `futures`.
@@ -23,6 +23,13 @@ class Gap:
         epoch: How many times the exchange had started its ids over.
         first_missing_id: The first one; of `kline_1m`, whose candles have no id, the minute's number since 1970.
         last_missing_id: The last one.
+        status: `open` or `unrepairable`, as the ledger has it; `unknown` if the ledger does not know of it.
+        cause: Why they did not come, as the ledger has it, else `unknown`.
+        reason: Why they cannot be fetched, for people; None unless it is so.
+        connection: The number of the connection that brought what lies behind them.
+        first_time_ns: Event time of the last message before them, if it is known.
+        last_time_ns: Event time of the first message behind them, if it is known.
+        opened_ns: When they were told.
     """
 
     market: str
@@ -31,6 +38,13 @@ class Gap:
     epoch: int
     first_missing_id: int
     last_missing_id: int
+    status: str = "unknown"
+    cause: str = "unknown"
+    reason: str | None = None
+    connection: int | None = None
+    first_time_ns: int | None = None
+    last_time_ns: int | None = None
+    opened_ns: int | None = None
 
 
 @attrs.frozen
@@ -83,10 +97,15 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 complete; 1 ids are missing; 3 damage."""
-        if self.errors:
+        """0 complete; 1 ids are missing, and the ledger knows; 3 damage, or ids are missing that it does not know."""
+        if self.errors or self.unknown:
             return DAMAGED
         return KNOWN_LOSS if self.gaps else COMPLETE
+
+    @property
+    def unknown(self) -> int:
+        """Gaps that the ledger does not know."""
+        return sum(gap.status == "unknown" for gap in self.gaps)
 
     def add_error(self, sentence: str) -> None:
         """Note damage. Names in it may come from outside: what a terminal would obey, or is no Unicode, is escaped."""
@@ -123,10 +142,11 @@ class Report:
     def verdict(self) -> str:
         """One sentence."""
         what = f"{self.files:,} files, {self.rows:,} rows"
-        if self.errors:
-            return f"DAMAGED: {what}; {len(self.errors):,} errors, {len(self.gaps):,} gaps"
+        if self.errors or self.unknown:
+            gaps = f"{len(self.gaps):,} gaps, of which the ledger does not know {self.unknown:,}"
+            return f"DAMAGED: {what}; {len(self.errors):,} errors, {gaps}"
         if self.gaps:
-            return f"INCOMPLETE: {what}; {len(self.gaps):,} gaps"
+            return f"INCOMPLETE: {what}; {len(self.gaps):,} gaps, all in the ledger"
         return f"COMPLETE: {what}; no id is missing of any kind whose ids chain, nothing is there twice"
 
 
@@ -155,11 +175,11 @@ def print_report(report: Report) -> None:
     if report.gaps:
         rows = [
             (g.market, g.symbol, g.kind, str(g.first_missing_id), str(g.last_missing_id),
-             g.last_missing_id - g.first_missing_id + 1)
+             g.last_missing_id - g.first_missing_id + 1, g.status, g.cause)
             for g in report.gaps[:_LINES_MAX]
         ]  # fmt: skip
-        headings = ("market", "symbol", "kind", "first missing", "last missing", "ids")
-        out.print(table("gaps", headings, rows, numbers=headings[3:]))
+        headings = ("market", "symbol", "kind", "first missing", "last missing", "ids", "status", "cause")
+        out.print(table("gaps", headings, rows, numbers=headings[3:6]))
         _print_more(out, len(report.gaps))
     for error in report.errors[:_LINES_MAX]:
         out.print(f"error: {error}")

@@ -17,7 +17,7 @@ from streamsvc.integrity.continuity import Missing
 from streamsvc.integrity.sequence import covered
 from streamsvc.persistence.journal import Damage, read_segment
 from streamsvc.persistence.layout import JOURNAL_SUFFIX, SegmentName
-from streamsvc.schema import MARKETS_BY_LABEL, TRADE_KINDS, Kind, Market, Source
+from streamsvc.schema import CHAINED_KINDS, MARKETS_BY_LABEL, Kind, Market, Source
 from streamsvc.venues.binance_heads import DECODE_ERRORS, head_decoder
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     """The chain of a stream; None if it is not recorded now, or its ids do not chain."""
 
 _NS_PER_MS = 1_000_000
-_CHAINED = frozenset({*TRADE_KINDS, Kind.DEPTH})
 
 
 class _FetchedRow(msgspec.Struct):
@@ -90,7 +89,7 @@ def _read_block(chain_of: ChainOf, block: Block) -> None:
     for number, epoch, text in zip(block.kinds, epochs, block.messages, strict=True):
         if number == NOTE_KIND:
             _read_note(chain_of, text)
-        elif number in _CHAINED:
+        elif number in CHAINED_KINDS:
             try:
                 _read_message(chain_of, block, Kind(number), epoch, text)
             except DECODE_ERRORS:
@@ -107,7 +106,7 @@ def _read_message(chain_of: ChainOf, block: Block, kind: Kind, epoch: int, text:
         return
     head: Any = head_decoder(block.market, kind)(text).data
     chain = chain_of(block.market, kind, head.s)
-    if chain is not None:
+    if chain is not None and (kind is not Kind.KLINE_1M or head.k.x):
         chain.replay(epoch, *covered(block.market, kind, head), head.E)
 
 

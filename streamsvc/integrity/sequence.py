@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_MINUTE_MS = 60_000
+
+
 @attrs.frozen(order=True)
 class IdRange:
     """A closed range of ids."""
@@ -38,9 +41,11 @@ def covered(market: Market, kind: Kind, head: Any) -> tuple[int, int]:
 
     Args:
         market: Its market.
-        kind: `trade`, `aggTrade` or `depth`.
+        kind: `trade`, `aggTrade`, `depth`, or `kline_1m` of a closed candle.
         head: The message, with the attributes of the heads in `venues.binance_heads`.
     """
+    if kind is Kind.KLINE_1M:
+        return head.k.t // _MINUTE_MS, head.k.t // _MINUTE_MS
     if kind is not Kind.DEPTH:
         return head.id, head.id
     return (head.U if market is Market.SPOT else head.pu + 1), head.u
@@ -68,6 +73,17 @@ class Coverage:
             last = max(piece.last, lasts[end - 1]) if begin < end else piece.last
             firsts[begin:end] = [first]
             lasts[begin:end] = [last]
+
+    def touches(self, first: int, last: int) -> bool:
+        """Whether any id of a range is there."""
+        return bisect_left(self._lasts, first) < bisect_right(self._firsts, last)
+
+    def lacking(self, within: IdRange) -> list[IdRange]:
+        """What of a range is not there, ascending."""
+        begin, end = bisect_left(self._lasts, within.first), bisect_right(self._firsts, within.last)
+        lasts = [within.first - 1, *self._lasts[begin:end]]
+        firsts = [*self._firsts[begin:end], within.last + 1]
+        return [IdRange(last + 1, first - 1) for last, first in zip(lasts, firsts, strict=True) if last + 1 < first]
 
     @property
     def ranges(self) -> tuple[IdRange, ...]:

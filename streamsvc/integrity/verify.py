@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from streamsvc.errors import DamagedError, UsageError
 from streamsvc.integrity.contents import KindCheck
 from streamsvc.integrity.keys import KEY_COLUMNS
-from streamsvc.integrity.report import Report
+from streamsvc.integrity.report import Gap, Report
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.layout import JOURNAL_SUFFIX, DataFolder
 from streamsvc.schema import MARKETS_BY_LABEL
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from streamsvc.persistence.gap_table import GapRow
     from streamsvc.persistence.manifest import SealedFile
 
     Progress = Callable[[int, int], None]
@@ -62,7 +63,9 @@ def _check_data_set(folder: DataFolder, report: Report, progress: Progress) -> N
     on_disk = _files_on_disk(folder)
     _require_catalogue(folder)
     with Catalogue.open_to_read(folder.catalogue) as catalogue:
-        _check_files(folder, catalogue.sealed_files(), report, progress)
+        ledger = [row for row in catalogue.gaps() if row.status != "repaired"]
+        report.gaps += [_gap_of(row) for row in ledger]
+        _check_files(folder, catalogue.sealed_files(), ledger, report, progress)
         for path in _unknown(folder, on_disk, catalogue):
             report.add_error(f"{path}: the catalogue does not know it")
         report.quarantined = catalogue.quarantined_messages()
@@ -85,7 +88,27 @@ def _require_catalogue(folder: DataFolder) -> None:
     raise UsageError(f"{folder.root} is not a data folder of streamsvc: it has neither {name}, parquet/ nor journal/")
 
 
-def _check_files(folder: DataFolder, files: list[SealedFile], report: Report, progress: Progress) -> None:
+def _gap_of(row: GapRow) -> Gap:
+    return Gap(
+        market=row.market,
+        symbol=row.symbol,
+        kind=row.kind,
+        epoch=row.epoch,
+        first_missing_id=row.first_id,
+        last_missing_id=row.last_id,
+        status=row.status,
+        cause=row.cause,
+        reason=row.reason,
+        connection=row.connection,
+        first_time_ns=row.first_time_ns,
+        last_time_ns=row.last_time_ns,
+        opened_ns=row.opened_ns,
+    )
+
+
+def _check_files(
+    folder: DataFolder, files: list[SealedFile], ledger: list[GapRow], report: Report, progress: Progress
+) -> None:
     """Check all files, one market and kind after the other, in the order of their days and segments."""
     done = 0
     for (kind, market), group in groupby(sorted(files, key=_place), key=_place):
@@ -94,7 +117,8 @@ def _check_files(folder: DataFolder, files: list[SealedFile], report: Report, pr
             report.add_error(f"{len(of_kind):,} files are of {market} {kind}, which this version does not know")
             done += len(of_kind)
             continue
-        check = KindCheck(folder.root, _KINDS_BY_LABEL[kind], MARKETS_BY_LABEL[market], report)
+        own = [row for row in ledger if (row.kind, row.market) == (kind, market)]
+        check = KindCheck(folder.root, _KINDS_BY_LABEL[kind], MARKETS_BY_LABEL[market], own, report)
         for file in of_kind:
             check.add_file(file)
             done += 1

@@ -67,11 +67,17 @@ class FuturesBookTickerHead(msgspec.Struct, tag_field="e", tag="bookTicker", gc=
     E: Millis
 
 
+class _Candle(msgspec.Struct, gc=False):
+    t: Millis
+    x: bool
+
+
 class KlineHead(msgspec.Struct, tag_field="e", tag="kline", gc=False):
-    """`kline_1m`."""
+    """`kline_1m`: when its candle opened, and whether it is closed."""
 
     E: Millis
     s: str
+    k: _Candle
 
 
 class MarkPriceHead(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):

@@ -13,8 +13,11 @@ from verify_samples import (
     Recorded,
     agg_trade,
     candle,
+    filled,
     futures_depth,
+    given_up,
     mark_price,
+    opened,
     spot_depth,
     trade,
 )
@@ -147,12 +150,58 @@ def test_a_check_changes_nothing(sound):
 )
 @pytest.mark.parametrize("is_split", [False, True], ids=["within a file", "between files"])
 def test_ids_are_missing(recorded, messages, gap, *, is_split):
-    """A hole is a 1: nothing is damaged, something was not recorded."""
+    """A hole that the ledger does not know is a 3: nobody said that something is missing."""
     for part in [messages[:1], messages[1:]] if is_split else [messages]:
         recorded.publish(*part)
     report = found(recorded)
-    assert ([], [gap], 1) == (report.errors, report.gaps, report.exit_code)
+    assert ([], [gap], 3) == (report.errors, report.gaps, report.exit_code)
+    assert report.verdict().startswith("DAMAGED")
+
+
+def test_missing_ids_that_the_ledger_knows_are_no_damage(recorded):
+    """They are a 1, and are told with what the ledger knows of them."""
+    recorded.publish(trade(1), trade(5), opened(2, 4))
+    report = found(recorded)
+    assert ([], 1) == (report.errors, report.exit_code)
+    (gap,) = report.gaps
+    assert (2, 4, "open", "disconnect", 3) == (
+        gap.first_missing_id, gap.last_missing_id, gap.status, gap.cause, gap.connection
+    )  # fmt: skip
     assert report.verdict().startswith("INCOMPLETE")
+
+
+def test_what_the_ledger_knows_of_a_hole_in_part(recorded):
+    """The rest of it nobody knows."""
+    recorded.publish(trade(1), trade(9), opened(3, 4), opened(6, 6))
+    report = found(recorded)
+    assert 3 == report.exit_code
+    assert [(2, 2, "unknown"), (3, 4, "open"), (5, 5, "unknown"), (6, 6, "open"), (7, 8, "unknown")] == [
+        (gap.first_missing_id, gap.last_missing_id, gap.status) for gap in report.gaps
+    ]
+
+
+def test_a_gap_behind_everything_that_is_there_is_told(recorded):
+    """And one of a stream of which nothing is there."""
+    recorded.publish(trade(1), trade(2), opened(3, 4), opened(1, 2, symbol="ETHUSDT"))
+    report = found(recorded)
+    assert ([], 1, 2) == (report.errors, report.exit_code, len(report.gaps))
+
+
+def test_ids_that_came_after_all_are_no_gap(recorded):
+    """A part of a gap may come, and a part be given up; the rest stays open."""
+    recorded.publish(trade(1), trade(9), opened(2, 8))
+    recorded.publish(trade(4), trade(5), filled(4, 5))
+    recorded.publish(given_up(7, 8))
+    report = found(recorded)
+    assert ([], 1) == (report.errors, report.exit_code)
+    assert [(2, 3, "open", None), (6, 6, "open", None), (7, 8, "unrepairable", "too old")] == [
+        (gap.first_missing_id, gap.last_missing_id, gap.status, gap.reason) for gap in report.gaps
+    ]
+
+
+def test_what_the_ledger_says_is_missing_must_not_be_there(recorded):
+    recorded.publish(trade(1), trade(2), trade(3), opened(2, 2))
+    assert "2 to 2 are said to be missing, and are there" in only_error(found(recorded))
 
 
 def test_ids_of_other_streams_fill_no_hole(recorded):
@@ -519,7 +568,7 @@ def test_memory_does_not_grow_with_the_number_of_files(recorded):
 
 def test_the_report_as_json(sound, capsysbinary):
     sound.publish(trade(33))
-    assert 1 == main(["verify", str(sound.root), "--json"])
+    assert 3 == main(["verify", str(sound.root), "--json"])
     report = json.loads(capsysbinary.readouterr().out)
     assert {"rows": 21, "first_id": 10, "last_id": 33, "gaps": 1} == report["coverage"].pop("spot/BTCUSDT/trade")
     assert 6 == len(report.pop("coverage"))
@@ -534,6 +583,13 @@ def test_the_report_as_json(sound, capsysbinary):
                 "epoch": 0,
                 "first_missing_id": 30,
                 "last_missing_id": 32,
+                "status": "unknown",
+                "cause": "unknown",
+                "reason": None,
+                "connection": None,
+                "first_time_ns": None,
+                "last_time_ns": None,
+                "opened_ns": None,
             }
         ],
         "errors": [],
@@ -543,7 +599,9 @@ def test_the_report_as_json(sound, capsysbinary):
     } == report
 
 
-@pytest.mark.parametrize(("more", "code"), [((), 0), ((trade(33),), 1), ((trade(29),), 3)])
+@pytest.mark.parametrize(
+    ("more", "code"), [((), 0), ((trade(33), opened(30, 32)), 1), ((trade(33),), 3), ((trade(29),), 3)]
+)
 def test_exit_codes(sound, capsys, more, code):
     """0 complete, 1 something is missing, 3 something is wrong; the verdict is the last line."""
     if more:
@@ -573,4 +631,4 @@ def test_many_errors_and_gaps_are_cut_for_people(capsys):
         line for line in lines if "more; --json" in line
     ]
     assert 50 == lines.count("error: [bold]odd")
-    assert "DAMAGED: 1 files, 80 rows; 60 errors, 79 gaps" == lines[-1]
+    assert "DAMAGED: 1 files, 80 rows; 60 errors, 79 gaps, of which the ledger does not know 79" == lines[-1]

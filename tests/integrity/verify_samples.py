@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 
 from streamsvc.batch import Block
+from streamsvc.gap import NOTE_KIND, GapFilled, GapGivenUp, GapOpened, encode_note
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.files import Files
 from streamsvc.persistence.journal import encode_frame, encode_header, frame_seed
@@ -73,6 +74,23 @@ def mark_price(second):
         "r": "-0.0001", "T": TIME_MS + DAY_MS,
     }  # fmt: skip
     return message(Market.FUTURES, Kind.MARK_PRICE, data)
+
+
+def opened(first, last, *, kind="trade", symbol="BTCUSDT", market="spot", epoch=0):
+    """A note that ids are missing."""
+    note = GapOpened(market, symbol, kind, epoch, first, last, TIME_MS * 10**6, None, "disconnect", 3, TIME_MS * 10**6)
+    return Market.SPOT, NOTE_KIND, encode_note(note), 0
+
+
+def filled(first, last, *, kind="trade", symbol="BTCUSDT"):
+    """A note that they came after all."""
+    return Market.SPOT, NOTE_KIND, encode_note(GapFilled("spot", symbol, kind, 0, first, last, TIME_MS * 10**6)), 0
+
+
+def given_up(first, last, *, kind="trade", symbol="BTCUSDT"):
+    """A note that nobody can bring them."""
+    note = GapGivenUp("spot", symbol, kind, 0, first, last, "too old", TIME_MS * 10**6)
+    return Market.SPOT, NOTE_KIND, encode_note(note), 0
 
 
 class Recorded:
