@@ -55,7 +55,7 @@ class Urgency(enum.IntEnum):
     BACKFILL = 2
 
 
-_PARTS: Final = {Urgency.URGENT: 0.4, Urgency.NORMAL: 0.1, Urgency.BACKFILL: 0.1}
+_PARTS: Final = {Urgency.URGENT: 0.3, Urgency.NORMAL: 0.1, Urgency.BACKFILL: 0.1}
 """The part of our budget that belongs to each urgency; the rest goes to who comes first."""
 _CEILINGS: Final = {Urgency.URGENT: 0.95, Urgency.NORMAL: 0.9, Urgency.BACKFILL: 0.8}
 """How far the exchange's own count for this address, which other programs may share, may go by each urgency."""
@@ -104,18 +104,20 @@ class _Shares:
         Args:
             urgency: Whose need it is.
             need: How much.
-            waiting: The need of every urgency that waits. What is less urgent has its part only while it waits, and
-                then at least what it needs; what is more urgent comes unannounced, so its part is always kept.
+            waiting: The need of every urgency that waits. Of the others' parts nothing is taken, whether they wait or
+                not; for who waits and needs more than its part, that much is kept. All keep the same, so that sooner or
+                later everyone who waits has room.
         """
         total = sum(self.used.values()) + need
         if total > self.limit:
             return False
         if self.used[urgency] + need <= self.parts[urgency]:
             return True
-        kept = 0.0
-        for other in Urgency:
-            if other != urgency and (other < urgency or other in waiting):
-                kept += max(0.0, max(self.parts[other], waiting.get(other, 0)) - self.used[other])
+        kept = sum(
+            max(0.0, max(self.parts[other], waiting.get(other, 0)) - self.used[other])
+            for other in Urgency
+            if other != urgency
+        )
         return total + kept <= self.limit
 
 
@@ -268,8 +270,7 @@ class RestGovernor:
 
     def _fits(self, urgency: Urgency) -> bool:
         weight = self._heads[urgency]
-        ones = dict.fromkeys((other for other in Urgency if self._waiting[other]), 1)
-        if not (self._flights.fits(urgency, 1, ones) and self._weights.fits(urgency, weight, self._heads)):
+        if not (self._flights.fits(urgency, 1, {}) and self._weights.fits(urgency, weight, self._heads)):
             return False
         if self._ahead_weight is None:
             return True
