@@ -120,6 +120,30 @@ def verify(folder: Path, *, as_json: bool) -> int:
 
 
 @app.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("symbol")
+@click.argument("time")
+@click.option("--market", type=click.Choice(["spot", "futures"]), help="Needed where both record the symbol.")
+@click.option("--levels", type=click.IntRange(min=1), default=10, show_default=True, help="How many of each side.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def book(  # noqa: PLR0913 - a command's arguments
+    folder: Path, symbol: str, time: str, *, market: str | None, levels: int, as_json: bool
+) -> None:
+    """Rebuild an order book from the files, as it was after the updates of TIME.
+
+    TIME is the exchange's: ISO 8601 in UTC, or an integer of milliseconds or nanoseconds since 1970. Fails where the
+    book is not proven: without a snapshot before, or with updates missing between.
+    """
+    from streamsvc.integrity.book_report import book_as_json, find_book, print_book  # noqa: PLC0415
+
+    found = find_book(folder, symbol, time, market)
+    if as_json:
+        click.echo(orjson.dumps(book_as_json(found, levels), option=orjson.OPT_INDENT_2).decode())
+    else:
+        print_book(found, levels)
+
+
+@app.command()
 @click.option("--seconds", type=click.FloatRange(10, 3600), default=60, show_default=True, help="How long to record.")
 @click.option(
     "--folder",
