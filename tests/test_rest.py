@@ -8,6 +8,7 @@ import json
 import ssl
 import subprocess
 import sys
+import traceback
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,6 +16,7 @@ import trio
 import trustme
 
 from streamsvc import rest
+from streamsvc.errors import UsageError
 from streamsvc.rest import RestClient, RestError, RestLimitedError, RestRefusedError, RestUnavailableError
 from streamsvc.schema import Market
 
@@ -79,6 +81,7 @@ async def test_a_request_and_its_answer(monkeypatch):
     async with serving(server), RestClient(server.url) as client:
         assert b"{}" == await client.get("/api/v3/time", {"symbol": "BTC&USDT", "limit": 5})
         assert 37 == client.used_weight
+        assert 0 < client.weight_read_at <= trio.current_time()
     (request,) = server.requests
     assert request.startswith(b"GET /api/v3/time?symbol=BTC%26USDT&limit=5 HTTP/1.1\r\n")
 
@@ -94,6 +97,7 @@ async def test_a_weight_that_is_no_number(text):
     async with serving(server), RestClient(server.url) as client:
         await client.get("/", {})
         assert None is client.used_weight
+        assert client.weight_read_at < trio.current_time()
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,7 @@ async def test_refused(status, body, expected):
         (429, b"", "Retry-After: soon", (False, None)),
         (429, b"", "Retry-After: 99999999", (False, rest.RETRY_AFTER_SEC_MAX)),
         (400, b'{"code":-1003,"msg":"Too many requests"}', "X: y", (False, None)),
+        (429, b'{"code":-1003,"msg":"... banned until 17"}', "Retry-After: 3", (False, 3)),
     ],
 )
 async def test_limited(status, body, header, expected):
@@ -212,6 +217,61 @@ async def test_symbol_statuses_that_are_not_as_documented(body):
     async with serving(server), RestClient(server.url) as client:
         with pytest.raises(RestUnavailableError, match="not as documented"):
             await client.symbol_statuses(Market.SPOT)
+
+
+async def test_a_ban_whose_end_is_in_the_message_only():
+    """Futures may leave `Retry-After` out."""
+    body = b'{"code":-1003,"msg":"Way too much request weight used; IP(1.2.3.4) banned until 1786171884624. Please"}'
+    error = await fetch(Server(answer(429, body)))
+    assert isinstance(error, RestLimitedError)
+    assert (True, None, 1_786_171_884_624) == (error.is_ban, error.retry_after_sec, error.until_ms)
+
+
+CANARY = "Canary0123456789"
+
+
+async def test_the_api_key():
+    """It goes with the requests that need it, and is in no other and in no text about them."""
+    server = Server(answer(200, b"{}"))
+    async with serving(server), RestClient(server.url, api_key=CANARY) as client:
+        await client.get("/api/v3/time", {})
+        await client.get("/fapi/v1/historicalTrades", {}, needs_key=True)
+        assert CANARY not in repr(client)
+    assert CANARY.encode() not in server.requests[0]
+    assert f"x-mbx-apikey: {CANARY}\r\n".encode() in server.requests[1].replace(b"X-MBX-APIKEY", b"x-mbx-apikey")
+
+
+@pytest.mark.parametrize(
+    "reply", [answer(401, b'{"code":-2015,"msg":"Invalid API-key"}'), answer(500, b""), b"nonsense"]
+)
+async def test_faults_do_not_show_the_api_key(reply):
+    """Not they, not their causes."""
+    server = Server(reply)
+    async with serving(server), RestClient(server.url, api_key=CANARY) as client:
+        with pytest.raises(RestError) as caught:
+            await client.get("/fapi/v1/historicalTrades", {}, needs_key=True)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_request_that_needs_a_key_without_one():
+    """It is refused for good, without being sent."""
+    server = Server(answer(200, b"{}"))
+    async with serving(server), RestClient(server.url) as client:
+        with pytest.raises(RestRefusedError, match="needs an API key"):
+            await client.get("/fapi/v1/historicalTrades", {}, needs_key=True)
+    assert [] == server.requests
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\nb", "a\r\nX: y", "ключ"])
+def test_a_key_that_cannot_be_one(key):
+    with pytest.raises(UsageError, match="letters and digits"):
+        RestClient("http://127.0.0.1", api_key=key)
+
+
+def test_the_host():
+    """It names bans, in the log and in the catalogue, so it says nothing that is secret."""
+    assert "127.0.0.1:81" == RestClient("http://user:secret@127.0.0.1:81").host
+    assert "api.binance.com" == RestClient("https://api.binance.com").host
 
 
 @pytest.mark.parametrize("is_trusted", [False, True])
