@@ -18,6 +18,7 @@ import trio
 from streamsvc import log
 from streamsvc.errors import UsageError
 from streamsvc.integrity.report import Report, print_report
+from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.integrity.verify import verify_folder
 from streamsvc.schema import Kind, Market
 from streamsvc.service import run
@@ -237,9 +238,10 @@ def compare(exchange: Exchange, report: Report, due: Mapping[tuple[Market, str],
         report: What verify found.
         due: Up to which id each stream must have been recorded, if it was sent so far.
     """
-    lacking: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    lacking: dict[tuple[str, ...], Coverage] = {}
     for gap in report.gaps:
-        lacking.setdefault((gap.market, gap.symbol, gap.kind), []).append((gap.first_missing_id, gap.last_missing_id))
+        found = lacking.setdefault((gap.market, gap.symbol, gap.kind), Coverage())
+        found.add([IdRange(gap.first_missing_id, gap.last_missing_id)])
     coverage: dict[tuple[str, ...], Any] = {
         (stream.market, stream.symbol, stream.kind): stream for stream in report.coverage
     }
@@ -254,8 +256,10 @@ def compare(exchange: Exchange, report: Report, due: Mapping[tuple[Market, str],
             continue
         withheld = [(first, last) for first, last in record.missing if first > there.first_id and last < there.last_id]
         recorded = there.first_id, there.last_id
-        rest = [(there.last_id + 1, due[key])] if due.get(key, 0) > there.last_id else []
-        made.append(Comparison(labels, recorded, [*lacking.get(labels, []), *rest], withheld))
+        found = lacking.get(labels, Coverage())
+        if due.get(key, 0) > there.last_id:
+            found.add([IdRange(there.last_id + 1, due[key])])
+        made.append(Comparison(labels, recorded, [(one.first, one.last) for one in found.ranges], withheld))
     return made
 
 

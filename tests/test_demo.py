@@ -150,7 +150,8 @@ def test_the_cut_is_found_and_mended(plain):
 def test_nothing_unexpected_is_in_the_log(plain):
     """Alarms belong to the two faults."""
     alarms = {event["event"] for event in plain.events() if event["level"] not in ("debug", "info")}
-    assert alarms <= {"stream_stalled", "stream_repair", "stream_suspect", "stream_late", "connection_lost"}
+    expected = {"stream_stalled", "stream_repair", "stream_suspect", "stream_late", "connection_lost", "gap_opened"}
+    assert alarms <= expected
 
 
 def test_the_data_set_lacks_what_was_withheld(plain):

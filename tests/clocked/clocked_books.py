@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.parquet import read_row_groups
 from streamsvc.schema import MARKETS_BY_LABEL, Kind
@@ -69,8 +70,9 @@ def lacking(report):
     """The ids that the data set lacks between others, by stream."""
     found = {}
     for gap in report.gaps:
-        found.setdefault((gap.market, gap.symbol, gap.kind), []).append((gap.first_missing_id, gap.last_missing_id))
-    return found
+        coverage = found.setdefault((gap.market, gap.symbol, gap.kind), Coverage())
+        coverage.add([IdRange(gap.first_missing_id, gap.last_missing_id)])
+    return {stream: [(one.first, one.last) for one in coverage.ranges] for stream, coverage in found.items()}
 
 
 def withheld(exchange, report):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet
 
 from streamsvc.batch import Block
+from streamsvc.gap import NOTE_KIND
 from streamsvc.integrity.verify import verify_folder
 from streamsvc.persistence.journal import read_segment
 from streamsvc.persistence.layout import DataFolder, SegmentName
@@ -51,6 +52,8 @@ def journal_rows(data: Path) -> Rows:
         for item in read_segment(content, name):
             if isinstance(item, Block):
                 for kind_number, text in zip(item.kinds, item.messages, strict=True):
+                    if kind_number == NOTE_KIND:
+                        continue
                     kind, message = Kind(kind_number).label, json.loads(text)["data"]
                     count = max(1, len(message["b"]) + len(message["a"])) if kind == "depth" else 1
                     rows[item.market.label, message["s"], kind][message[ID_FIELDS[kind]]] += count
