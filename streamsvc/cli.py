@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from streamsvc import __version__
 from streamsvc.errors import StreamsvcError, UsageError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from streamsvc.settings.source import LoadedSettings
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -141,6 +144,20 @@ def book(  # noqa: PLR0913 - a command's arguments
         click.echo(orjson.dumps(book_as_json(found, levels), option=orjson.OPT_INDENT_2).decode())
     else:
         print_book(found, levels)
+
+
+@app.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="One UTC day; all that are over if not given.")
+def compact(folder: Path, day: datetime | None) -> int:
+    """Merge the files of finished UTC days into one a symbol and kind, in a folder that no service is using.
+
+    A running service does this by itself. Exits with 1 when a day had to be left as it is.
+    """
+    from streamsvc.persistence.compaction_command import compact_folder  # noqa: PLC0415
+
+    date = day.date().isoformat() if day is not None else None
+    return DONE if compact_folder(folder, date, time.time_ns(), click.echo) else FAILED
 
 
 @app.command()
