@@ -3,7 +3,8 @@
 A key is a row of int64 numbers: two rows of one stream with equal keys are the same message (the same level of the same
 update, for order books), whichever connection brought it. Kinds without an id follow `binance.md`: the same message
 twice is markPrice by (symbol, event time), kline by (symbol, open time, event time), forceOrder by its whole order.
-What a connection itself stamps (`receive_time`, and spot's `exchange_time` of a bookTicker) is in no key.
+What a connection itself stamps (`receive_time`, and spot's `exchange_time` of a bookTicker) is in no key of a stream. A
+snapshot of an order book is identified by when it was fetched as well: two of a quiet book have the same update id.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ KEY_COLUMNS: dict[Kind, tuple[str, ...]] = {
         "filled_quantity",
         "status",
     ),
+    Kind.DEPTH_SNAPSHOT: ("last_update_id", "receive_time", "side", "price"),
+    Kind.INSTRUMENT: ("exchange_time",),
 }
 """The first column grows along a stream, so that files of one stream that follow each other do not overlap in it."""
 

@@ -6,7 +6,6 @@ Reasons: those of `binance_heads.describe`, `not_finite`, `negative`, `too_many_
 
 from __future__ import annotations
 
-import re
 from itertools import chain, compress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -15,27 +14,22 @@ import attrs
 import numpy as np
 from msgspec.structs import astuple
 
+from streamsvc.persistence.suspects import is_inexact, look
 from streamsvc.schema import COLUMNS, Kind
 from streamsvc.venues.binance_heads import DECODE_ERRORS, describe
 from streamsvc.venues.binance_payloads import SIGNED_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from streamsvc.venues.binance_payloads import Payload
+    from streamsvc.venues.payload import Payload
 
 DAY_NS = 86_400 * 10**9
 _NS_PER_MS = 1_000_000
-DIGITS_MAX = 15
-"""float64 gives a decimal string of up to this many significant digits back exactly."""
 PIECE_TEXTS = 400
-"""How many texts are read, or searched for long numbers, at a time: so many stay in the processor's cache."""
-
-_DIGITS = bytes(ord("0") if chr(code) in "0123456789." else ord(" ") for code in range(256))
-_LONG_RUN = b"0" * (DIGITS_MAX + 1)
-_LONG_NUMBER = re.compile(rb'"([0-9]*\.?[0-9]*)"|([0-9]*\.[0-9]*)')
+"""How many texts are read, or searched for suspects, at a time: so many stay in the processor's cache."""
 
 
 @attrs.frozen
@@ -64,6 +58,23 @@ class Chunk:
     ask_counts: NDArray[np.int64] | None = None
 
 
+@attrs.frozen
+class Decoded:
+    """What became of a batch of messages.
+
+    Attributes:
+        chunk: The columns.
+        kept: The indices of the messages in them.
+        refusals: The messages that were refused.
+        inexact: The indices of the kept messages with a number that float64 does not give back exactly.
+    """
+
+    chunk: Chunk
+    kept: NDArray[np.int64]
+    refusals: list[Refusal]
+    inexact: list[int]
+
+
 class DayLimit:
     """Which UTC days a segment may open: the days around receipt, and a limited number of others.
 
@@ -89,7 +100,7 @@ class DayLimit:
 
 def decode(
     payload: Payload, kind: Kind, texts: Sequence[bytes], received_ns: NDArray[np.int64], days: DayLimit
-) -> tuple[Chunk, NDArray[np.int64], list[Refusal]]:
+) -> Decoded:
     """Decode messages of one payload.
 
     Args:
@@ -98,57 +109,46 @@ def decode(
         texts: Their texts.
         received_ns: When each was received.
         days: The days that the segment has opened.
-
-    Returns:
-        The columns, the indices of the messages in them, and the messages that were refused.
     """
-    pieces, indices, refusals = [], [], []
+    pieces, indices, refusals, inexact = [], [], [], []
     for first in range(0, len(texts) or 1, PIECE_TEXTS):
-        rows, kept, refused = _read(payload, texts[first : first + PIECE_TEXTS], first)
+        piece = texts[first : first + PIECE_TEXTS]
+        lines = b"\n".join(piece)
+        is_plain, has_long_run = look(payload, lines, len(piece))
+        together = _read_together(payload, lines, first, len(piece)) if is_plain else None
+        rows, kept, refused = together or _read_each(payload, piece, first)
         pieces.append(_extract(payload, kind, rows))
         indices.append(kept)
         refusals += refused
+        if has_long_run:
+            inexact += [index for index in kept.tolist() if is_inexact(texts[index])]
     chunk, kept = _joined(pieces), np.concatenate(indices)
     reasons = _faults(chunk, received_ns[kept], days)
     if reasons:
-        refusals += [Refusal(int(kept[index]), reason) for index, reason in reasons.items()]
+        refused_at = {int(kept[index]): reason for index, reason in reasons.items()}
+        refusals += [Refusal(index, reason) for index, reason in refused_at.items()]
+        inexact = [index for index in inexact if index not in refused_at]
         is_good = np.ones(len(kept), np.bool_)
         is_good[list(reasons)] = False
         chunk, kept = _chosen(chunk, is_good), kept[is_good]
-    return chunk, kept, refusals
+    return Decoded(chunk, kept, refusals, inexact)
 
 
-def inexact(texts: Sequence[bytes]) -> list[int]:
-    """Which of these texts have a number that float64 does not give back exactly."""
-    # Few have one, so they are first looked at together.
-    if not any(_has_long_run(texts[first : first + PIECE_TEXTS]) for first in range(0, len(texts), PIECE_TEXTS)):
-        return []
-    return [
-        index
-        for index, text in enumerate(texts)
-        if _LONG_RUN in text.translate(_DIGITS) and any(map(_is_inexact, _LONG_NUMBER.findall(text)))
-    ]
+_Rows = tuple[list[Any], "NDArray[np.int64]", list[Refusal]]
+"""Messages, their indices in the batch, and what was refused."""
 
 
-def _has_long_run(texts: Sequence[bytes]) -> bool:
-    """Whether sixteen characters of numbers follow one another somewhere (from "." to "9"; "/" does no harm)."""
-    characters = np.frombuffer(b" ".join(texts), np.uint8)
-    runs = (characters - ord(".")) < 12
-    for length in (1, 2, 4, 8):
-        runs = runs[:-length] & runs[length:]
-    return bool(runs.any())
-
-
-def _is_inexact(groups: tuple[bytes, bytes]) -> bool:
-    return len((groups[0] or groups[1]).replace(b".", b"").strip(b"0")) > DIGITS_MAX
-
-
-def _read(payload: Payload, texts: Sequence[bytes], first: int) -> tuple[list[Any], NDArray[np.int64], list[Refusal]]:
-    """What can be read of texts whose first one is the batch's `first`."""
+def _read_together(payload: Payload, lines: bytes, first: int, count: int) -> _Rows | None:
+    """What is read of lines whose first one is the batch's `first`; None if that has to be done one by one."""
     try:
-        return payload.decode_many(texts), np.arange(first, first + len(texts)), []
+        rows = payload.decode_lines(lines)
     except DECODE_ERRORS:
-        pass
+        return None
+    return (rows, np.arange(first, first + count), []) if len(rows) == count else None
+
+
+def _read_each(payload: Payload, texts: Sequence[bytes], first: int) -> _Rows:
+    """What can be read of texts whose first one is the batch's `first`."""
     rows, kept, refusals = [], [], []
     for index, text in enumerate(texts, first):
         try:
@@ -164,8 +164,14 @@ def _extract(payload: Payload, kind: Kind, rows: list[Any]) -> Chunk:
     columns: dict[str, NDArray[Any] | list[str]] = {}
     # Turning all rows at once costs half of asking each row for each field; it does not reach into inner ones.
     fields = dict(zip(payload.fields, zip(*map(astuple, rows), strict=True), strict=True)) if rows else {}
+
+    def values_at(path: str) -> Iterable[Any]:
+        return fields[path] if path in fields else map(attrgetter(path), rows)
+
     for name, path in payload.paths.items():
-        values = fields[path] if path in fields else map(attrgetter(path), rows)
+        values = values_at(path)
+        if name in payload.maybe_empty:
+            values = (value or 0.0 for value in values)
         match COLUMNS[kind][name]:
             case "string":
                 columns[name] = list(values)
@@ -173,9 +179,11 @@ def _extract(payload: Payload, kind: Kind, rows: list[Any]) -> Chunk:
                 columns[name] = np.fromiter(values, np.int64, len(rows)) * _NS_PER_MS
             case dtype:
                 columns[name] = np.fromiter(values, dtype, len(rows))
-    if not payload.has_levels:
+    if payload.is_backfilled:
+        columns["is_backfilled"] = np.ones(len(rows), np.bool_)
+    if payload.bids is None or payload.asks is None:
         return Chunk(columns)
-    sides = list(chain.from_iterable(zip(fields["bids"], fields["asks"], strict=True))) if rows else []
+    sides = list(chain.from_iterable(zip(values_at(payload.bids), values_at(payload.asks), strict=True)))
     counts = np.fromiter(map(len, sides), np.int64, len(sides))
     numbers = np.fromiter(chain.from_iterable(chain.from_iterable(sides)), np.float64, 2 * int(counts.sum()))
     return Chunk(columns, numbers.reshape(-1, 2), counts[0::2], counts[1::2])

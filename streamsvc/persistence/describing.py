@@ -61,11 +61,13 @@ def describe_file(path: Path) -> Manifest:
 
 
 def _add(table: Table, kind: Kind, group: dict[str, NDArray[Any]]) -> None:
-    """Add the messages of a row group: of an order book's update, its first row."""
+    """Add the messages of a row group: of an order book, its first row."""
     if kind in LEVEL_KINDS:
         codes = np.unique(group["symbol"].astype(str), return_inverse=True)[1]
-        is_first = np.ones(len(codes), np.bool_)
-        is_first[1:] = (np.diff(group[ID_COLUMNS[kind]]) != 0) | (np.diff(codes) != 0)
+        is_first = np.zeros(len(codes), np.bool_)
+        is_first[0] = True
+        for column in (codes, group[ID_COLUMNS[kind]], group["receive_time"]):
+            is_first[1:] |= np.diff(column) != 0
         group = {name: column[is_first] for name, column in group.items()}
     received_ns = group.pop("receive_time")
     epochs = group.pop("epoch", np.zeros(len(received_ns), np.int32))

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsvc.errors import DecodeError
-from streamsvc.persistence.decoding import DayLimit, decode, inexact
+from streamsvc.gap import NOTE_KIND
+from streamsvc.persistence.decoding import DayLimit, decode
 from streamsvc.persistence.describing import describe_file
 from streamsvc.persistence.files import no_room_mapped
 from streamsvc.persistence.journal import Damage, read_segment
@@ -30,7 +30,8 @@ from streamsvc.persistence.quarantine import encode_item
 from streamsvc.persistence.tables import LEVEL_KINDS, DayTable, Table
 from streamsvc.schema import COLUMNS, Kind, Market, Source
 from streamsvc.venues.binance_heads import DECODE_ERRORS, head_decoder
-from streamsvc.venues.binance_payloads import PAYLOADS, Payload
+from streamsvc.venues.binance_payloads import PAYLOADS
+from streamsvc.venues.binance_rest_payloads import read_symbol_and_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,9 +40,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamsvc.batch import Block
+    from streamsvc.venues.payload import Payload
 
 BATCH_MESSAGES = 4000
-BATCH_BOOKS = 200
+BATCH_UPDATES = 200
+BATCH_SNAPSHOTS = 8
+"""Ten thousand levels each, which are 1 MB each while they are Python's numbers."""
+_BATCH_SIZES = {Kind.DEPTH: BATCH_UPDATES, Kind.DEPTH_SNAPSHOT: BATCH_SNAPSHOTS}
 QUARANTINED_IDS_MAX = 10_000
 _DAMAGE_PIECE_BYTES = 256 * 1024
 
@@ -87,7 +92,7 @@ class _Batch:
         self.market = market
         self.kind = kind
         self.payload = payload
-        self.size_max = BATCH_BOOKS if payload.has_levels else BATCH_MESSAGES
+        self.size_max = _BATCH_SIZES.get(kind, BATCH_MESSAGES)
         self.texts: list[bytes] = []
         self._origins: list[tuple[int, int, int]] = []  # Time of receipt, connection and messages of each block.
         self._epochs: list[int] = []  # Of the first messages; those that follow have 0.
@@ -118,7 +123,7 @@ class _Sealer:
     def __init__(self, name: SegmentName, folder: Path) -> None:
         self._name = name
         self._folder = folder
-        self._batches: dict[tuple[Source, Market, int], _Batch] = {}
+        self._batches: dict[tuple[Market, int], _Batch] = {}
         self._tables: dict[tuple[Market, Kind], Table] = {}
         self._days = DayLimit()
         self._quarantine = _Lines(folder / QUARANTINE_FILE)
@@ -129,6 +134,7 @@ class _Sealer:
         self._damage: Counter[str] = Counter()
         self._ids: list[QuarantinedId] = []
         self._received: list[int] = []
+        self._notes: list[bytes] = []
 
     def seal(self, path: Path) -> Manifest:
         with self._quarantine, self._inexact:
@@ -158,6 +164,7 @@ class _Sealer:
             inexact_bytes=self._inexact.size_bytes,
             first_received_ns=min(self._received, default=None),
             last_received_ns=max(self._received, default=None),
+            notes=tuple(self._notes),
         )
 
     def _read(self, data: mmap.mmap) -> None:
@@ -165,10 +172,13 @@ class _Sealer:
             if isinstance(item, Damage):
                 self._keep_damage(data, item)
                 continue
-            self._messages += len(item.messages)
+            self._messages += len(item.messages) - item.kinds.count(NOTE_KIND)
             seen = [item.received_ns, *self._received]
             self._received = [min(seen), max(seen)]
             for kind, messages, epochs in _by_kind(item):
+                if kind == NOTE_KIND:
+                    self._notes += messages
+                    continue
                 batch = self._batch_of(item, kind)
                 if batch is None:
                     self._refuse_unknown(item, kind, messages)
@@ -178,13 +188,16 @@ class _Sealer:
                     self._flush(batch)
 
     def _batch_of(self, block: Block, kind: int) -> _Batch | None:
-        key = block.source, block.market, kind
+        key = block.market, kind
         batch = self._batches.get(key)
-        if batch is None:
+        if batch is None or batch.source is not block.source:
             known = next((member for member in Kind if member == kind), None)
             payload = PAYLOADS.get((block.source, block.market, known)) if known is not None else None
             if known is None or payload is None:
                 return None
+            if batch is not None:
+                # What another source brought before stands before this in the file.
+                self._flush(batch)
             batch = self._batches[key] = _Batch(block.source, block.market, known, payload)
         return batch
 
@@ -192,15 +205,14 @@ class _Sealer:
         if not batch.texts:
             return
         received_ns, _ = batch.origins()
-        chunk, kept, refusals = decode(batch.payload, batch.kind, batch.texts, received_ns, self._days)
-        for refusal in refusals:
+        decoded = decode(batch.payload, batch.kind, batch.texts, received_ns, self._days)
+        for refusal in decoded.refusals:
             self._refuse(batch, refusal.index, refusal.reason)
         table = self._tables.setdefault((batch.market, batch.kind), Table(batch.market, batch.kind))
-        table.add(chunk, received_ns[kept], batch.epochs()[kept])
-        texts = batch.texts if len(kept) == len(batch.texts) else [batch.texts[index] for index in kept]
-        for index in inexact(texts):
+        table.add(decoded.chunk, received_ns[decoded.kept], batch.epochs()[decoded.kept])
+        for index in decoded.inexact:
             self._inexact_count += 1
-            self._inexact.write(self._line(batch, int(kept[index]), "inexact"))
+            self._inexact.write(self._line(batch, index, "inexact"))
         batch.clear()
 
     def _refuse(self, batch: _Batch, index: int, reason: str) -> None:
@@ -209,7 +221,7 @@ class _Sealer:
         if len(self._ids) < QUARANTINED_IDS_MAX:
             try:
                 self._ids.append(_id_of(batch, index, reason))
-            except (DecodeError, *DECODE_ERRORS):
+            except DECODE_ERRORS:
                 # The loop could not read its id either, so nothing counts it as seen.
                 return
 
@@ -282,14 +294,16 @@ def _by_kind(block: Block) -> Iterator[tuple[int, list[bytes], list[int] | None]
 
 def _id_of(batch: _Batch, index: int, reason: str) -> QuarantinedId:
     """The id that the loop read of a message that the sealer could not."""
+    epoch = int(batch.epochs()[index])
     if batch.source is not Source.STREAM:
-        raise DecodeError("only messages of streams have a head")
+        symbol, number = read_symbol_and_id(batch.kind, batch.texts[index])
+        return QuarantinedId(batch.market, batch.kind, symbol, epoch, number, number, reason)
     head = head_decoder(batch.market, batch.kind)(batch.texts[index]).data
     if batch.kind in LEVEL_KINDS:
         first_id, last_id = head.U, head.u
     else:
-        first_id = last_id = next((getattr(head, name) for name in ("t", "a", "u") if hasattr(head, name)), 0)
-    return QuarantinedId(batch.market, batch.kind, head.s, int(batch.epochs()[index]), first_id, last_id, reason)
+        first_id = last_id = next((getattr(head, name) for name in ("id", "u") if hasattr(head, name)), 0)
+    return QuarantinedId(batch.market, batch.kind, head.s, epoch, first_id, last_id, reason)
 
 
 class _Lines:

@@ -28,10 +28,11 @@ ID_COLUMNS = {
     Kind.AGG_TRADE: "agg_trade_id",
     Kind.DEPTH: "final_update_id",
     Kind.BOOK_TICKER: "update_id",
+    Kind.DEPTH_SNAPSHOT: "last_update_id",
 }
 """The column with the id by which a stream's place is known."""
 
-LEVEL_KINDS = frozenset({Kind.DEPTH})
+LEVEL_KINDS = frozenset({Kind.DEPTH, Kind.DEPTH_SNAPSHOT})
 """Kinds of which every order-book level is a row."""
 
 _DTYPES = {"timestamp": np.int64, "int64": np.int64, "int32": np.int32, "float64": np.float64, "bool": np.bool_}
@@ -97,16 +98,28 @@ class Table:
     def finish(self) -> tuple[list[StreamRange], list[DayTable]]:
         """What was gathered, by stream and by day; the table is empty afterwards."""
         names = {name for chunk in self._chunks for name in chunk}
-        length = sum(len(chunk["receive_time"]) for chunk in self._chunks)
-        columns = {name: self._joined(name) for name in sorted(names)}
+        lengths = [len(chunk["receive_time"]) for chunk in self._chunks]
+        columns = {name: self._joined(name, lengths) for name in sorted(names)}
         levels = np.concatenate(self._levels) if self._levels else None
         self._chunks, self._levels = [], []
-        if not length:
+        if not sum(lengths):
             return [], []
         return self._streams(columns), list(self._days(columns, levels))
 
-    def _joined(self, name: str) -> NDArray[Any]:
-        return np.concatenate([chunk.pop(name) for chunk in self._chunks])
+    def _joined(self, name: str, lengths: list[int]) -> NDArray[Any]:
+        """A column of all chunks; what only those of another source bring is zero, false or empty."""
+        parts = []
+        for chunk, length in zip(self._chunks, lengths, strict=True):
+            # Each column leaves the chunks as it is joined, so that the table is in memory once.
+            part = chunk.pop(name, None)
+            parts.append(self._absent(name, length) if part is None else part)
+        return np.concatenate(parts)
+
+    def _absent(self, name: str, length: int) -> NDArray[Any]:
+        dtype = COLUMNS[self.kind][name]
+        if dtype == "string":
+            return self._codes(name, [""] * length)
+        return np.zeros(length, _DTYPES[dtype])
 
     def _streams(self, columns: dict[str, NDArray[Any]]) -> list[StreamRange]:
         symbols = list(self.labels["symbol"])

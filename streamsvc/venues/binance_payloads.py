@@ -1,37 +1,23 @@
 """Binance's messages read whole, for sealing: every field that becomes a column, under the column's name.
 
-Prices and quantities come as JSON strings and are decoded straight into floats, so `"NaN"`, `"Infinity"` and `"-1"`
-pass here: the sealer checks numbers. Ids and times are checked for type and range. Fields that are not named are
-ignored, since new ones keep appearing. Fields stand in the order in which the exchange sends them, which is where the
-decoder looks first. Sources: the exchange's pages on spot and USD-M futures market streams.
+Ids and times are checked for range here, prices and quantities by the sealer; see `payload.py`. Fields that are not
+named are ignored, since new ones keep appearing. Fields stand in the order in which the exchange sends them, which is
+where the decoder looks first. Sources: the exchange's pages on spot and USD-M futures market streams.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import Annotated
 
 import msgspec
 
 from streamsvc.schema import Kind, Market, Source
-from streamsvc.venues.binance_heads import ID_MAX, Id, Millis, decode_together
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-Levels = list[tuple[float, float]]
-"""Price and quantity of each level."""
+from streamsvc.venues.binance_heads import ID_MAX, Id, Millis
+from streamsvc.venues.binance_rest_payloads import REST_PAYLOADS
+from streamsvc.venues.payload import FloatOrEmpty, Levels, Payload
 
 CandleId = Annotated[int, msgspec.Meta(ge=-1, le=ID_MAX)]
 """A candle without a trade has the id -1."""
-
-
-Data = TypeVar("Data", bound=msgspec.Struct)
-
-
-class Message(msgspec.Struct, Generic[Data], gc=False):
-    """The combined form, of which a sealer needs the message only."""
-
-    data: Data
 
 
 class Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
@@ -136,14 +122,14 @@ class Kline(msgspec.Struct, tag_field="e", tag="kline", gc=False):
 
 
 class MarkPrice(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):
-    """`markPrice` of futures; the funding rate may be negative."""
+    """`markPrice` of futures; the funding rate may be negative, and is empty where a contract has none (delivery)."""
 
     exchange_time: Millis = msgspec.field(name="E")
     symbol: str = msgspec.field(name="s")
     mark_price: float = msgspec.field(name="p")
     index_price: float = msgspec.field(name="i")
     settle_price: float = msgspec.field(name="P")
-    funding_rate: float = msgspec.field(name="r")
+    funding_rate: FloatOrEmpty = msgspec.field(name="r")
     next_funding_time: Millis = msgspec.field(name="T")
 
 
@@ -169,55 +155,14 @@ class ForceOrder(msgspec.Struct, tag_field="e", tag="forceOrder", gc=False):
     order: Liquidation = msgspec.field(name="o")
 
 
-class Payload:
-    """How the messages of one source, market and kind are read.
-
-    Args:
-        struct: The decoded message.
-        inner: The one field of it that holds more columns, if there is one.
-        exchange_time: Where the exchange's time lies if no field has its name; empty: the message has none.
-
-    Attributes:
-        paths: For each column that a message brings, where its value lies in the decoded message.
-        fields: The names of the message's own fields, in order.
-        has_levels: Whether a message has `bids` and `asks`, and is a row for each level.
-    """
-
-    def __init__(self, struct: type[msgspec.Struct], *, inner: str = "", exchange_time: str = "") -> None:
-        fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
-        self.has_levels = fields.pop("bids", None) is not None
-        fields.pop("asks", None)
-        self.paths = {"exchange_time": exchange_time} if exchange_time else {}
-        if inner:
-            names = [field.name for field in msgspec.structs.fields(fields.pop(inner))]
-            self.paths.update({name: f"{inner}.{name}" for name in names})
-        self.paths.update({name: name for name in fields})
-        self.fields = tuple(field.name for field in msgspec.structs.fields(struct))
-        self._decoder = msgspec.json.Decoder(Message[struct], strict=False)  # type: ignore[valid-type]
-
-    def decode(self, text: bytes) -> Any:
-        """Read one message of the combined form.
-
-        Raises one of `binance_heads.DECODE_ERRORS`.
-        """
-        return self._decoder.decode(text).data
-
-    def decode_many(self, texts: Sequence[bytes]) -> list[Any]:
-        """Read messages at once, which is several times cheaper.
-
-        Raises one of `binance_heads.DECODE_ERRORS` if any of them cannot be read: then read them one by one.
-        """
-        return [message.data for message in decode_together(self._decoder, texts)]
-
-
 _BOTH_MARKETS = {
     Kind.TRADE: Payload(Trade),
     Kind.AGG_TRADE: Payload(AggTrade),
-    Kind.KLINE_1M: Payload(Kline, inner="candle", exchange_time="candle.close_time"),
+    Kind.KLINE_1M: Payload(Kline, inner="candle", more_paths={"exchange_time": "candle.close_time"}),
 }
 _SPOT = {
     **_BOTH_MARKETS,
-    Kind.DEPTH: Payload(SpotDepth, exchange_time="event_time"),
+    Kind.DEPTH: Payload(SpotDepth, more_paths={"exchange_time": "event_time"}),
     Kind.BOOK_TICKER: Payload(SpotBookTicker),
 }
 _FUTURES = {
@@ -227,12 +172,13 @@ _FUTURES = {
     Kind.MARK_PRICE: Payload(MarkPrice),
     Kind.FORCE_ORDER: Payload(ForceOrder, inner="order"),
 }
-
-PAYLOADS: dict[tuple[Source, Market, Kind], Payload] = {
+_STREAM_PAYLOADS: dict[tuple[Source, Market, Kind], Payload] = {
     (Source.STREAM, market, kind): payload
     for market, payloads in ((Market.SPOT, _SPOT), (Market.FUTURES, _FUTURES))
     for kind, payload in payloads.items()
 }
+
+PAYLOADS = _STREAM_PAYLOADS | REST_PAYLOADS
 """How a message is read, by source, market and kind."""
 
 SIGNED_COLUMNS = frozenset({"funding_rate"})

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsvc.integrity.keys import (
+    COUNTED_KINDS,
     KEY_COLUMNS,
     MINUTE_NS,
     columns_needed,
@@ -33,7 +34,8 @@ TEXTS = {
     "side": st.sampled_from(["", "bid", "ask"]),
     "status": st.sampled_from(["EXPIRED", "EXPIRED_IN_MATCH"]),
 }
-MARKETS_AND_KINDS = [(market, kind) for market, kinds in STREAM_KINDS.items() for kind in kinds]
+REST_KINDS = (Kind.DEPTH_SNAPSHOT, Kind.INSTRUMENT)
+MARKETS_AND_KINDS = [(market, kind) for market, kinds in STREAM_KINDS.items() for kind in (*kinds, *REST_KINDS)]
 
 
 def as_columns(kind, rows):
@@ -183,7 +185,23 @@ def test_liquidations_at_one_time_that_differ_in_one_word_are_two():
     assert (3, 1) == (part.rows, part.duplicates)
 
 
-def test_every_kind_of_a_stream_has_a_key():
-    assert {kind for kinds in STREAM_KINDS.values() for kind in kinds} == set(KEY_COLUMNS)
+def snapshot(received, price=1.0):
+    return {"symbol": "A", "epoch": 0, "last_update_id": 7, "receive_time": received, "side": "bid", "price": price}
+
+
+def test_two_snapshots_of_a_quiet_book_are_not_the_same_rows_twice():
+    """It has not changed, so the id is the same; each fetch is a message of its own."""
+    rows = [snapshot(5), snapshot(5, price=2.0), snapshot(6), snapshot(6, price=2.0), snapshot(6)]
+    (part,) = split_streams(Kind.DEPTH_SNAPSHOT, SPOT, as_columns(Kind.DEPTH_SNAPSHOT, rows)).values()
+    assert (5, 1, []) == (part.rows, part.duplicates, part.ranges)
+
+
+def test_no_gap_is_counted_between_what_is_fetched_now_and_then():
+    """Snapshots and instruments are pictures: none is missing between two of them."""
+    assert not COUNTED_KINDS & {*REST_KINDS}
+
+
+def test_every_kind_that_is_recorded_has_a_key():
+    assert {kind for _, kind in MARKETS_AND_KINDS} == set(KEY_COLUMNS)
     for kind, names in KEY_COLUMNS.items():
         assert set(names) <= set(COLUMNS[kind])

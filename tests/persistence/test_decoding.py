@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from persistence_samples import spot_trade
 
-from streamsvc.persistence.decoding import DAY_NS, DayLimit, decode, inexact
+from streamsvc.persistence.decoding import DAY_NS, PIECE_TEXTS, DayLimit, decode
 from streamsvc.schema import Kind, Market, Source
 from streamsvc.venues.binance_payloads import PAYLOADS
 
@@ -17,11 +17,14 @@ PAYLOAD = PAYLOADS[Source.STREAM, Market.SPOT, Kind.TRADE]
 DECIMALS = st.from_regex(r"(0|[1-9][0-9]{0,18})(\.[0-9]{1,18})?", fullmatch=True)
 
 
+def decode_texts(texts, payload=PAYLOAD, kind=Kind.TRADE):
+    return decode(payload, kind, texts, np.full(len(texts), 1_700_000_000 * 10**9), DayLimit())
+
+
 def decode_prices(prices):
-    texts = [spot_trade(number, price=price) for number, price in enumerate(prices)]
-    received_ns = np.full(len(texts), 1_700_000_000 * 10**9)
-    chunk, kept, refusals = decode(PAYLOAD, Kind.TRADE, texts, received_ns, DayLimit())
-    return dict(zip(kept.tolist(), chunk.columns["price"], strict=True)), {item.index for item in refusals}
+    decoded = decode_texts([spot_trade(number, price=price) for number, price in enumerate(prices)])
+    recorded = dict(zip(decoded.kept.tolist(), decoded.chunk.columns["price"], strict=True))
+    return recorded, {item.index for item in decoded.refusals}
 
 
 @given(st.lists(DECIMALS, max_size=8))
@@ -41,12 +44,25 @@ def test_a_decimal_is_inexact_exactly_when_it_has_more_than_fifteen_digits(price
             expected.append(place)
         else:
             assert Decimal(price) == Decimal(f"{float(price):.15g}")
-    assert expected == inexact(texts)
+    assert expected == decode_texts(texts).inexact
 
 
 def test_long_ids_and_times_are_not_inexact():
     """They are integers, which are kept to the last digit."""
-    assert [] == inexact([spot_trade(2**63 - 1), spot_trade(10**17)])
+    assert [] == decode_texts([spot_trade(2**63 - 1), spot_trade(10**17)]).inexact
+
+
+def test_an_inexact_number_is_found_wherever_it_stands_and_only_in_what_is_recorded():
+    """Pieces are looked at one after the other; a refused message is kept as text for its own reason."""
+    texts = [spot_trade(number) for number in range(3 * PIECE_TEXTS)]
+    long = "0.1234567890123456"
+    for place in (0, PIECE_TEXTS, 3 * PIECE_TEXTS - 1):
+        texts[place] = spot_trade(place, p=long)
+    texts[5] = spot_trade(5, p=long, q="-1")
+    decoded = decode_texts(texts)
+    assert ([0, PIECE_TEXTS, 3 * PIECE_TEXTS - 1], [5]) == (
+        decoded.inexact, [item.index for item in decoded.refusals],
+    )  # fmt: skip
 
 
 TEXTS = st.one_of(

@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from persistence_samples import (
     spot_trade,
     text_of,
 )
+from seal_support import quarantined, rows_of, seal_content
 
 from streamsvc.batch import Block
 from streamsvc.persistence import tables
@@ -43,30 +45,7 @@ MS = 10**6
 @pytest.fixture
 def seal(tmp_path):
     """Seals blocks, or the bytes of a segment; returns the manifest."""
-    folder = make_folder(tmp_path)
-
-    def run(content):
-        path = folder.segment(NAME)
-        path.write_bytes(content if isinstance(content, bytes) else segment_bytes(content))
-        return seal_segment(str(path), str(folder.tmp))
-
-    return run
-
-
-def rows_of(manifest, kind):
-    """All rows of a kind as tuples in the order of its columns, timestamps as ns."""
-    rows = []
-    for file in manifest.files:
-        if file.kind == kind.label:
-            for group in read_row_groups(Path(manifest.folder) / file.path):
-                assert list(COLUMNS[kind]) == list(group)
-                rows += zip(*(group[name].tolist() for name in COLUMNS[kind]), strict=True)
-    return rows
-
-
-def quarantined(manifest, name="quarantine.jsonl"):
-    path = Path(manifest.folder) / name
-    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    return partial(seal_content, make_folder(tmp_path))
 
 
 def expected_rows(market, kind, received_ns, text):  # noqa: PLR0911 - a return for each kind
