@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from streamsvc.persistence.files import Files
     from streamsvc.persistence.layout import DataFolder
 
-_ROOM_FACTOR = 3
+_ROOM_FACTOR = 4
 """Free space that is asked for, in sizes of the day: its new files, and what sorting spills."""
 
 

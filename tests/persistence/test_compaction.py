@@ -378,7 +378,7 @@ def test_whoever_reads_while_days_are_compacted_finds_every_row_once(recorded):
 
     recorded.publish(trade(0, symbol=symbol))
     with Readers(load, scan) as readers:
-        for number in range(1, 40):
+        for number in range(1, 25):
             recorded.publish(trade(number, symbol=symbol), trade(100 + number))
             readers.published = number + 1
             if number % 3 == 0:

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsvc.errors import DamagedError
-from streamsvc.persistence.parquet import read_row_groups, write_file
+from streamsvc.persistence.parquet import (
+    make_frame,
+    make_record_frame,
+    read_coded,
+    read_row_groups,
+    to_ns,
+    write_file,
+)
 
 SCHEMA = {
     "symbol": "string",
@@ -98,3 +105,54 @@ def test_a_missing_column_is_damage(tmp_path):
 def test_a_missing_file_is_no_damage(tmp_path):
     with pytest.raises(FileNotFoundError):
         list(read_row_groups(tmp_path / "a.parquet"))
+
+
+def test_strings_are_read_as_codes_of_their_file(tmp_path):
+    """Codes and labels give what `read_row_groups` gives."""
+    path = tmp_path / "a.parquet"
+    rows = [(2, 1, 1, 0, 0.5, True), (0, 2, 2, 0, 0.25, False)]
+    with path.open("wb") as file:
+        write_file(file, SCHEMA, {"symbol": LABELS}, [group_of(rows), group_of(rows[1:])])
+    found = []
+    for group, texts in zip(read_coded(path, ["symbol", "at"]), read_row_groups(path, ["symbol", "at"]), strict=True):
+        labels = np.array(group.labels["symbol"], object)
+        assert texts["symbol"].tolist() == labels[group.columns["symbol"]].tolist()
+        assert texts["at"].tolist() == group.columns["at"].tolist()
+        found.append(group.columns["at"].tolist())
+    assert [[1, 2], [2]] == found
+
+
+@pytest.mark.parametrize(
+    ("first_ns", "end_ns", "expected"),
+    [(0, 10**18, [0, 1, 2]), (10, 20, [1]), (13, 20, []), (12, 21, [1, 2]), (12, 20, [1]), (0, 0, [])],
+)
+def test_row_groups_without_rows_of_a_time_are_not_read(tmp_path, first_ns, end_ns, expected):
+    """Their statistics tell, to the nanosecond; the end does not belong to the time."""
+    path = tmp_path / "a.parquet"
+    with path.open("wb") as file:
+        groups = [group_of([(0, 10 * place + more, place, 0, 0.0, True) for more in range(3)]) for place in range(3)]
+        write_file(file, SCHEMA, {"symbol": LABELS}, groups)
+    found = [group.columns["id"][0] for group in read_coded(path, ["id"], ("at", first_ns, end_ns))]
+    assert expected == found
+
+
+def test_a_frame_has_the_schemas_columns_and_types():
+    group = group_of([(1, 2**60 + 1, 3, 4, 0.1, True)])
+    frame = make_frame(SCHEMA, group, {"symbol": LABELS})
+    assert list(SCHEMA) == list(frame.columns)
+    assert ["category", "datetime64[ns, UTC]", "int64", "int32", "float64", "bool"] == list(map(str, frame.dtypes))
+    assert ("BTCUSDT", 2**60 + 1) == (frame["symbol"][0], frame["at"][0].value)
+
+
+def test_records_may_lack_values():
+    schema = {"name": "string", "at": "timestamp", "id": "int64"}
+    frame = make_record_frame(schema, [("a", 5, 2**60 + 1), (None, None, None)])
+    assert [[False, True]] * 3 == [frame[name].isna().tolist() for name in schema]
+    assert ("a", 5, 2**60 + 1) == (frame["name"][0], frame["at"][0].value, frame["id"][0])
+    assert list(map(str, frame.dtypes)) == list(map(str, make_record_frame(schema, []).dtypes))
+
+
+@pytest.mark.parametrize("time", [None, "soon", True, "", 2**63, "9999-01-01", b"x", object()])
+def test_what_is_no_time_is_told(time):
+    with pytest.raises(ValueError, match=r"."):
+        to_ns(time)
