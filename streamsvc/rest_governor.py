@@ -287,7 +287,8 @@ class RestGovernor:
 
     def _next_change(self) -> float:
         """When something may change by itself, by Trio's clock."""
-        times = [self._closed_until, self._weight_read_at + MINUTE_SEC]
+        # What the exchange last told of its count is no older than the request with which it came.
+        times = [self._closed_until]
         if self._ended:
             times.append(self._ended[0][0])
         return min((time for time in times if time > trio.current_time()), default=math.inf)

@@ -152,8 +152,8 @@ async def ask_all(governor, wishes) -> list[Exception]:
     return failures
 
 
-def jumping(function, *args):
-    return trio.run(function, *args, clock=trio.testing.MockClock(autojump_threshold=0))
+def jumping(function):
+    return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 WISHES = st.lists(
@@ -226,10 +226,14 @@ def attrs_of(fault: Exception) -> Exception:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, REQUEST_WEIGHT_MAX), st.floats(0.01, 20)), min_size=5, max_size=40),
+    st.lists(
+        st.tuples(st.integers(1, REQUEST_WEIGHT_MAX), st.sampled_from([NORMAL, BACKFILL]), st.floats(0.01, 20)),
+        min_size=5,
+        max_size=40,
+    ),
     st.lists(st.tuples(st.floats(0, 300), st.integers(1, 50), st.floats(0.01, 20)), max_size=5),
 )
-def test_urgent_requests_in_the_middle_of_a_backfill(backfill, urgent):
+def test_urgent_requests_in_the_middle_of_others(others, urgent):
     """Within its part what is urgent goes at once, unless another urgent one is in flight."""
     client = FakeExchange()
     late = []
@@ -248,8 +252,8 @@ def test_urgent_requests_in_the_middle_of_a_backfill(backfill, urgent):
                     late.append((asked_at, sent_at))
 
         async with trio.open_nursery() as nursery:
-            for weight, sec in backfill:
-                nursery.start_soon(governor.get, request_of(weight, BACKFILL, sec), BACKFILL)
+            for weight, urgency, sec in others:
+                nursery.start_soon(governor.get, request_of(weight, urgency, sec), urgency)
             for wish in urgent:
                 nursery.start_soon(ask_urgently, *wish)
 
@@ -275,6 +279,37 @@ async def test_a_flood_of_what_is_more_urgent(autojump_clock, urgency):
             await governor.get(request_of(REQUEST_WEIGHT_MAX, urgency), urgency)
         nursery.cancel_scope.cancel()
     assert heaviest_minute(client.sent) <= BUDGET
+
+
+async def test_an_urgent_request_while_a_dear_one_waits_for_room(autojump_clock):
+    """What is kept for the dear one is not taken from the part of what is urgent."""
+    client = FakeExchange()
+    wishes = [(0, request_of(100, BACKFILL), BACKFILL)] * 6
+    wishes += [(10, request_of(250, NORMAL), NORMAL), (11, request_of(250, URGENT), URGENT)]
+    await ask_all(governor_of(client), wishes)
+    assert [(11, URGENT), (60, NORMAL)] == [(int(sent.at), sent.urgency) for sent in client.sent[6:]]
+
+
+@pytest.mark.parametrize("_number", range(20))
+def test_room_for_several_requests_at_one_moment(_number):
+    """They go at that moment, the most urgent first, whichever task Trio wakes first."""
+    client = FakeExchange()
+    wishes = [(0, request_of(250, URGENT, 0), URGENT)] * 3
+    wishes += [(2, request_of(250, BACKFILL), BACKFILL), (3, request_of(100, URGENT), URGENT)]
+    wishes += [(4, request_of(101, URGENT), URGENT)]
+    jumping(lambda: ask_all(governor_of(client), wishes))
+    assert [(60, 100), (60, 101), (60, 250)] == [(sent.at, sent.weight) for sent in client.sent[3:]]
+
+
+@pytest.mark.parametrize("_number", range(20))
+def test_room_for_the_less_urgent_only(_number):
+    """It goes then: the next of the more urgent ones, which needs more room, does not hold it up."""
+    client = FakeExchange()
+    wishes = [(delay_sec, request_of(250, URGENT, 0), URGENT) for delay_sec in (0, 1, 1)]
+    wishes += [(2, request_of(60, URGENT), URGENT), (3, request_of(250, URGENT), URGENT)]
+    wishes += [(4, request_of(200, BACKFILL), BACKFILL)]
+    jumping(lambda: ask_all(governor_of(client), wishes))
+    assert [(60, 60), (60, 200), (61, 250)] == [(sent.at, sent.weight) for sent in client.sent[3:]]
 
 
 async def test_requests_of_one_urgency(autojump_clock):
