@@ -41,6 +41,7 @@ _UPDATE_COLUMNS = (
     "symbol",
     "epoch",
     "exchange_time",
+    "event_time",
     "first_update_id",
     "final_update_id",
     "previous_final_update_id",
@@ -64,9 +65,10 @@ class BookPosition:
 
 @attrs.frozen
 class BookUpdate:
-    """An update with its exchange time in ns and its levels; `previous` is 0 in spot."""
+    """An update with its times in ns and its levels; `previous` is 0 in spot."""
 
     exchange_ns: int
+    event_ns: int
     first: int
     final: int
     previous: int
@@ -199,8 +201,10 @@ def _split(rows: Rows) -> Iterator[BookUpdate]:
     bid_ends = starts + np.add.reduceat(rows["place"] == 0, starts, dtype=np.int64)
     ask_ends = bid_ends + np.add.reduceat(rows["place"] == 1, starts, dtype=np.int64)
     levels = list(zip(rows["price"].tolist(), rows["quantity"].tolist(), strict=True))
-    names = ("exchange_time", "first_update_id", "final_update_id", "previous_final_update_id")
+    names = ("exchange_time", "event_time", "first_update_id", "final_update_id", "previous_final_update_id")
     heads = zip(*(rows[name][starts].tolist() for name in names), strict=True)
     ends = zip(starts.tolist(), bid_ends.tolist(), ask_ends.tolist(), strict=True)
-    for (exchange_ns, first, final, previous), (start, bid_end, ask_end) in zip(heads, ends, strict=True):
-        yield BookUpdate(exchange_ns, first, final, previous, levels[start:bid_end], levels[bid_end:ask_end])
+    for head, (start, bid_end, ask_end) in zip(heads, ends, strict=True):
+        exchange_ns, event_ns, first, final, previous = head
+        bids, asks = levels[start:bid_end], levels[bid_end:ask_end]
+        yield BookUpdate(exchange_ns, event_ns, first, final, previous, bids, asks)

@@ -3,7 +3,8 @@
 The moment is the exchange's time. A snapshot has its place in the chain of ids, not in time: spot does not stamp it,
 and a local clock may be wrong. So the last update at the moment is found first, then the newest snapshot whose id does
 not lie after it. The book is given only where the chain is whole: from the snapshot to the moment, and from there to
-the update that follows, for otherwise nobody could tell that none is missing between.
+the update that follows, for otherwise nobody could tell that none is missing between. Only up to the time at which its
+last update was sent (`event_time`) it stands for itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from streamsvc.integrity.book_files import (
     DAY_NS,
     HOUR_NS,
     MINUTE_NS,
+    SECOND_NS,
     TIME_NS_MAX,
     BookFiles,
     BookPosition,
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamsvc.integrity.books import Level
+
+_SENDING_NS = SECOND_NS
+"""An update is not sent later than this; what says so has a wrong time."""
 
 _ATTEMPTS = 20
 _PAUSE_SEC = 0.1
@@ -189,6 +194,7 @@ class _Builder:
         self._book = Book(market, held_max=1)
         self._book.apply_snapshot(snapshot.update_id, snapshot.bids, snapshot.asks)
         self._reached_ns: int | None = None
+        self._stands_ns = 0
         self._update_id = snapshot.update_id
         self._applied = 0
         self._is_followed = False
@@ -199,6 +205,8 @@ class _Builder:
             if update.exchange_ns <= self._moment_ns:
                 self._applied += self._apply(update, update.bids, update.asks)
                 self._reached_ns = update.exchange_ns
+                sent_ns = max(update.event_ns, update.exchange_ns)
+                self._stands_ns = min(sent_ns, update.exchange_ns + _SENDING_NS)
                 self._update_id = self._book.last_update_id
             elif update.final > self._update_id:
                 if not self._is_reached:
@@ -209,8 +217,8 @@ class _Builder:
 
     @property
     def _is_reached(self) -> bool:
-        """Whether the book is proven to the very moment, whatever follows."""
-        return self._reached_ns == self._moment_ns and self._book.state is BookState.SYNCED
+        """Whether the last update was sent at the moment or after it, so that nothing has to follow."""
+        return self._moment_ns <= self._stands_ns and self._book.state is BookState.SYNCED
 
     def _apply(self, update: BookUpdate, bids: list[Level], asks: list[Level]) -> bool:
         last = self._book.last_update_id

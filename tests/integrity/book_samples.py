@@ -72,7 +72,7 @@ RECORDED = (
 
 @attrs.frozen
 class Update:
-    """An update as the files hold it; its time in ms. In spot `previous` is 0."""
+    """An update as the files hold it; its times in ms. In spot `previous` is 0, and it is sent at its time."""
 
     first: int
     final: int
@@ -82,11 +82,12 @@ class Update:
     asks: list
     symbol: str = "BTCUSDT"
     epoch: int = 0
+    sent_ms: int | None = None
 
     def rows(self):
         ids = {
             "first_update_id": self.first, "final_update_id": self.final, "previous_final_update_id": self.previous,
-            "event_time": self.time_ms * MS,
+            "event_time": (self.time_ms if self.sent_ms is None else self.sent_ms) * MS,
         }  # fmt: skip
         return _rows(self, ids)
 

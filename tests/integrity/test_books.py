@@ -4,7 +4,7 @@ from bisect import bisect_right
 
 import pytest
 from book_samples import RECORDED, RECORDINGS, full_book_hash, numbers, texts
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsvc.integrity.books import Book, BookChain, BookState
@@ -253,8 +253,9 @@ def test_a_book_with_one_side():
 
 @st.composite
 def cuts(draw, count):
-    """A stream of so many changes cut into windows: lists of following numbers from 1."""
-    ends = sorted({*draw(st.lists(st.integers(1, count), max_size=count)), count})
+    """A stream of so many changes cut into windows: ranges of following numbers from 1."""
+    is_cut = draw(st.lists(st.booleans(), min_size=count - 1, max_size=count - 1))
+    ends = [number for number, is_end in enumerate(is_cut, 1) if is_end] + [count]
     return [range(first + 1, last + 1) for first, last in zip([0, *ends], ends, strict=False)]
 
 
@@ -262,21 +263,22 @@ def cuts(draw, count):
 def streams(draw):
     """What two connections bring of one book, in any order and with losses, and snapshots in between."""
     market = draw(st.sampled_from(list(Market)))
-    levels = st.tuples(
-        st.sampled_from(["bid", "ask"]), st.sampled_from([1.0, 2.0, 3.0]), st.sampled_from([0.0, 1.0, 2.0])
-    )
-    changes = draw(st.lists(levels, min_size=1, max_size=20))
     stride = 1 if market is SPOT else draw(st.integers(1, 3))
-    queues = [draw(cuts(len(changes))) for _ in range(draw(st.integers(1, 2)))]
-    sent = [window_message(changes, stride, windows) for windows in queues]
+    touched = st.tuples(st.sampled_from(["bid", "ask"]), st.sampled_from([1.0, 2.0]), st.booleans())
+    # Every change shows: no two put the same quantity.
+    changes = [
+        (side, price, float(number) if is_there else 0.0)
+        for number, (side, price, is_there) in enumerate(draw(st.lists(touched, min_size=1, max_size=12)), 1)
+    ]
+    sent = [window_message(changes, stride, draw(cuts(len(changes)))) for _ in range(draw(st.integers(1, 2)))]
     events = []
     while any(sent):
-        queue = draw(st.sampled_from([queue for queue in sent if queue]))
-        message = queue.pop(0)
-        if draw(st.integers(0, 5)):
-            events.append(("diff", message))
-        if not draw(st.integers(0, 3)):
-            events.append(("snapshot", draw(st.integers(0, len(changes) * stride))))
+        what = draw(st.sampled_from([*["diff"] * 6, "lost", "snapshot", "snapshot"]))
+        message = None if what == "snapshot" else draw(st.sampled_from([queue for queue in sent if queue])).pop(0)
+        if what == "diff":
+            events.append((what, message))
+        elif what == "snapshot":
+            events.append((what, draw(st.integers(0, len(changes) * stride))))
     return market, stride, changes, events
 
 
@@ -297,6 +299,7 @@ def state_at(changes, stride, last_id):
     return {level: quantity for level, quantity in book.items() if quantity}
 
 
+@settings(max_examples=400, deadline=None)
 @given(streams())
 def test_any_order_of_windows_snapshots_and_losses(stream):
     """A book that says it is synced is the exchange's book at its last update; one that does not shows nothing."""
@@ -318,6 +321,7 @@ def test_any_order_of_windows_snapshots_and_losses(stream):
         assert (book.state, book.needs_snapshot) == (chain.state, chain.needs_snapshot)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_stream_without_losses(data):
     """Whole streams of one or two connections and a snapshot of what they hold: at the end the book is synced."""
