@@ -19,7 +19,7 @@ from streamsvc.persistence.tables import ID_COLUMNS, ROW_GROUP_ROWS
 from streamsvc.schema import COLUMNS, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import IO
 
     from numpy.typing import NDArray
@@ -122,7 +122,7 @@ class DaySort:
         for name, labels in self.texts_of(symbol).items():
             recode[name] = np.zeros(len(self._texts[name]), np.int32)
             recode[name][[self._texts[name][label] for label in labels]] = np.arange(len(labels), dtype=np.int32)
-        for group in _regrouped(self._merged(self._texts["symbol"][symbol])):
+        for group in _regrouped(self._merged(self._texts["symbol"][symbol]), self._keys):
             for name, places in recode.items():
                 group[name] = places[group[name]]
             yield group
@@ -220,8 +220,12 @@ class DaySort:
         return {name: column[order] for name, column in columns.items()}
 
 
-def _regrouped(pieces: Iterable[Columns]) -> Iterator[Columns]:
-    """The same rows, `ROW_GROUP_ROWS` at a time."""
+def _regrouped(pieces: Iterable[Columns], keys: Sequence[str]) -> Iterator[Columns]:
+    """The same rows, at least `ROW_GROUP_ROWS` at a time, and no more than it takes to end with a key's last row.
+
+    So an order book's update is in one row group, and whoever checks a file by its row groups sees no overlap. Pieces
+    end with a key's last row, too.
+    """
     gathered: list[Columns] = []
     rows = 0
     for piece in pieces:
@@ -229,10 +233,14 @@ def _regrouped(pieces: Iterable[Columns]) -> Iterator[Columns]:
         rows += len(piece["symbol"])
         if rows >= ROW_GROUP_ROWS:
             columns = {name: np.concatenate([part[name] for part in gathered]) for name in piece}
-            whole = rows // ROW_GROUP_ROWS * ROW_GROUP_ROWS
-            for begin in range(0, whole, ROW_GROUP_ROWS):
-                yield {name: column[begin : begin + ROW_GROUP_ROWS] for name, column in columns.items()}
-            gathered = [{name: column[whole:] for name, column in columns.items()}]
-            rows -= whole
+            is_last = np.logical_or.reduce([columns[name][1:] != columns[name][:-1] for name in keys])
+            ends = np.append(np.flatnonzero(is_last) + 1, rows)
+            begin = 0
+            while rows - begin >= ROW_GROUP_ROWS:
+                end = int(ends[np.searchsorted(ends, begin + ROW_GROUP_ROWS)])
+                yield {name: column[begin:end] for name, column in columns.items()}
+                begin = end
+            gathered = [{name: column[begin:] for name, column in columns.items()}]
+            rows -= begin
     if rows:
         yield {name: np.concatenate([part[name] for part in gathered]) for name in gathered[0]}

@@ -116,11 +116,18 @@ def test_memory_is_bounded_whatever_the_order_of_the_input(monkeypatch, order):
 
 
 def test_an_update_of_many_levels_is_never_cut_between_blocks(monkeypatch):
-    """Its levels stay together and in their order, though other runs have an update of the same id."""
+    """Nor between row groups: its levels stay together in their order, though other runs have an update of its id."""
     monkeypatch.setattr(compaction_sort, "BUFFER_ROWS", 10)
     monkeypatch.setattr(compaction_sort, "_BLOCK_ROWS_MIN", 1)
     updates = [(1, 0, number, 100 * number + level) for number in (7, 8) for level in range(9)]
     again = [(1, 0, number, 1000 + 100 * number + level) for number in (7, 8) for level in range(9)]
-    found = sorted_rows(Kind.DEPTH, [group_of(Kind.DEPTH, updates), group_of(Kind.DEPTH, again)], 36)
+    monkeypatch.setattr(compaction_sort, "ROW_GROUP_ROWS", 5)
+    groups = [group_of(Kind.DEPTH, updates), group_of(Kind.DEPTH, again)]
+    found = sorted_rows(Kind.DEPTH, groups, 36)
+    sort = DaySort(Kind.DEPTH, io.BytesIO(), 36)
+    for group in groups:
+        sort.add(group)
+    sort.symbols()
+    assert [{7}, {8}] == [set(group["final_update_id"].tolist()) for group in sort.row_groups("A")]
     levels = [row[-1] for row in found]
     assert [*range(700, 709), *range(1700, 1709), *range(800, 809), *range(1800, 1809)] == levels
