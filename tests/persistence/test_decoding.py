@@ -47,6 +47,12 @@ def test_a_decimal_is_inexact_exactly_when_it_has_more_than_fifteen_digits(price
     assert expected == decode_texts(texts).inexact
 
 
+def test_a_whole_number_of_sixteen_digits_is_inexact():
+    """The shortest text that can be; one digit less never is."""
+    texts = [spot_trade(number, price=price) for number, price in enumerate(["123456789012345", "1234567890123456"])]
+    assert [1] == decode_texts(texts).inexact
+
+
 def test_long_ids_and_times_are_not_inexact():
     """They are integers, which are kept to the last digit."""
     assert [] == decode_texts([spot_trade(2**63 - 1), spot_trade(10**17)]).inexact
