@@ -1,5 +1,8 @@
 """Order books rebuilt from files: equal to the reference, and refused with the reason where they are not proven."""
 
+import json
+
+import attrs
 import pytest
 from book_samples import (
     MS,
@@ -9,20 +12,29 @@ from book_samples import (
     Snapshot,
     Update,
     full_book_hash,
-    numbers,
     texts,
 )
+from persistence_samples import block as samples_block
+from persistence_samples import make_folder, make_publisher, put_segment
 
 from streamsvc.errors import DamagedError, UsageError
 from streamsvc.integrity.books import BookState
 from streamsvc.integrity.rebuild import BookUnknownError, rebuild_book, time_text
-from streamsvc.schema import Market
+from streamsvc.persistence.layout import SegmentName
+from streamsvc.persistence.seal import seal_segment
+from streamsvc.schema import Kind, Market, Source
 
 SPOT, FUTURES = Market.SPOT, Market.FUTURES
 BEGIN_MS = 1_700_000_000_000
 """2023-11-14T22:13:20Z."""
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
 SEGMENT_MESSAGES = 1500
+TODAY_NS = 1_795_000_000 * 10**9
+
+
+def block(text, kind, market, source):
+    """A frame of one message that is received today."""
+    return attrs.evolve(samples_block([text], kind, market, TODAY_NS), source=source)
 
 
 @pytest.fixture
@@ -257,27 +269,27 @@ def test_times_in_sentences(time_ns, expected):
 
 @pytest.fixture(scope="module", params=RECORDED, ids=lambda recording: recording.name)
 def recorded(request, tmp_path_factory):
-    """A recording as segments of a data folder, with another symbol's rows between where it has any."""
+    """A recording, and a folder of what sealers and publisher made of it, as a replay of today is recorded.
+
+    So the snapshot, where it has no time of its own, is years younger than the updates that it belongs to.
+    """
     if not RECORDINGS.is_dir():
         pytest.skip("the recordings (../shared/recordings) are not here")
     recording = request.param
-    folder = BookFolder(tmp_path_factory.mktemp(recording.name) / "data")
-    messages = []
-    last_ms = 0
+    folder = make_folder(tmp_path_factory.mktemp(recording.name) / "data")
+    publisher = make_publisher(folder)
+    blocks = []
     for message in recording.messages():
         if "lastUpdateId" in message:
-            # Spot's snapshot has no time: it is that of its receipt.
-            sides = numbers(message["bids"]), numbers(message["asks"])
-            messages.append(Snapshot(message["lastUpdateId"], message.get("T", last_ms), *sides))
+            text = json.dumps({"symbol": recording.symbol, "data": message}).encode()
+            blocks.append(block(text, Kind.DEPTH_SNAPSHOT, recording.market, Source.REST))
         elif "U" in message:
-            sent_ms = message["E"]
-            last_ms = message.get("T", sent_ms)
-            sides = numbers(message["b"]), numbers(message["a"])
-            ids = message["U"], message["u"], message.get("pu", 0)
-            messages.append(Update(*ids, last_ms, *sides, sent_ms=sent_ms))
-            messages.append(Update(1, 1, 0, last_ms, [(1.0, 1.0)], [], symbol="ETHUSDT"))
-    for begin in range(0, len(messages), SEGMENT_MESSAGES):
-        folder.put(recording.market, *messages[begin : begin + SEGMENT_MESSAGES], group_messages=400)
+            text = json.dumps({"stream": "btcusdt@depth@100ms", "data": message}).encode()
+            blocks.append(block(text, Kind.DEPTH, recording.market, Source.STREAM))
+    for number, begin in enumerate(range(0, len(blocks), SEGMENT_MESSAGES)):
+        name = SegmentName(run=1, token=0, sequence=number)
+        path = put_segment(folder, blocks[begin : begin + SEGMENT_MESSAGES], name)
+        publisher.publish(name, seal_segment(str(path), str(folder.tmp)))
     return recording, folder
 
 
