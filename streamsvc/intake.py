@@ -12,16 +12,15 @@ Continuity and deduplication happen here, once, for the kinds whose ids chain: s
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import trio
 
 from streamsvc.batch import Batch, Block, BlockSender
-from streamsvc.gap import NOTE_KIND, GapFilled, encode_note
-from streamsvc.integrity.continuity import Chain, Verdict
-from streamsvc.integrity.ledger import Overdue
-from streamsvc.integrity.sequence import covered
+from streamsvc.gap import NOTE_KIND
+from streamsvc.integrity.chains import Chains
 from streamsvc.log import logger
 from streamsvc.schema import CHAINED_KINDS, TRADE_KINDS, Kind, Market, Source
 from streamsvc.venues.binance_heads import (
@@ -33,10 +32,12 @@ from streamsvc.venues.binance_heads import (
     head_type,
     is_notice,
 )
+from streamsvc.venues.binance_rest import journal_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
+    from streamsvc.integrity.chains import Track
     from streamsvc.streams.plan import ConnectionPlan
     from streamsvc.venues.binance_heads import Envelope
     from streamsvc.venues.venue import Stream
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 _NAME_BEGIN = len(b'{"stream":"')
 _DEPTH_BRACKETS = 2
 """Brackets of an order-book update that are no level: its two lists."""
-_CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed"}
-"""What the ledger calls the end of a connection; any other is a `disconnect`."""
 
 
 class Quarantine(Protocol):
@@ -61,7 +60,6 @@ class _Lane:
 
     __slots__ = (
         "chain",
-        "connection",
         "decode",
         "head_type",
         "health",
@@ -69,20 +67,20 @@ class _Lane:
         "is_depth",
         "is_trade",
         "kind_number",
-        "labels",
         "symbol",
+        "track",
     )
 
-    def __init__(self, stream: Stream, health: StreamHealth) -> None:
+    def __init__(self, health: StreamHealth, track: Track) -> None:
+        stream = health.stream
         self.decode: Callable[[bytes], Any] = head_decoder(stream.market, stream.kind)
         self.head_type: type[Any] = head_type(stream.market, stream.kind)
         self.health = health
         self.is_depth = stream.kind is Kind.DEPTH
         self.is_trade = stream.kind in TRADE_KINDS
-        self.chain = Chain()
         self.is_chained = stream.kind in CHAINED_KINDS
-        self.connection = 0  # The attempt that was opened last.
-        self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
+        self.track = track
+        self.chain = track.chain
         self.kind_number = int(stream.kind)
         self.symbol = stream.symbol
 
@@ -108,45 +106,55 @@ class _Taken:
 
 @attrs.define
 class IntakeCounts:
-    """What became of the messages that connections brought: the others add up to `received`."""
+    """What became of the messages that connections brought, and of REST `backfilled`.
+
+    received = accepted + duplicates + notices + quarantined + shed
+    """
 
     received: int = 0
     accepted: int = 0
     duplicates: int = 0
+    backfilled: int = 0
     notices: int = 0
     quarantined: int = 0
     shed: int = 0
 
 
 class Intake:
-    """The one way from connections to the writer.
+    """The one way from connections, and from REST, to the writer.
 
     Args:
         health: Where messages are marked; it knows every stream that may come.
         sender: The channel to the writer. The caller closes it; each port has a clone of its own and closes that.
         quarantine: Where unreadable text goes.
         late_ms: Receive time minus event time above which a message counts as late.
+        wall_ns: The wall clock, for what REST brings.
     """
 
-    def __init__(self, health: Health, sender: BlockSender, quarantine: Quarantine, *, late_ms: int) -> None:
+    def __init__(
+        self,
+        health: Health,
+        sender: BlockSender,
+        quarantine: Quarantine,
+        *,
+        late_ms: int,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.health = health
         self._sender = sender
         self._quarantine = quarantine
         self._late_ms = late_ms
+        self._wall_ns = wall_ns
+        self.chains = Chains(slot.stream for slot in health.slots())
         self._lanes = {
             market: {
-                slot.stream.name: _Lane(slot.stream, slot) for slot in health.slots() if slot.stream.market is market
+                slot.stream.name: _Lane(slot, self.chains.track(slot.stream))
+                for slot in health.slots()
+                if slot.stream.market is market
             }
             for market in Market
         }
         self.counts = IntakeCounts()
-        self._lane_by_stream = {
-            (market, lane.health.stream.kind, lane.symbol): lane
-            for market, lanes in self._lanes.items()
-            for lane in lanes.values()
-        }
-        self._has_epochs = False
-        self._holed: dict[_Lane, None] = {}  # Where something was missing when we looked last.
 
     def open_port(self, plan: ConnectionPlan, number: int) -> IntakePort:
         """The port of one attempt of a connection; `number` is unique within the run and goes into the journal."""
@@ -190,7 +198,7 @@ class Intake:
             if lane.is_trade and head.id == chain.next_id:  # The usual case costs no call.
                 chain.next_id = head.id + 1
                 chain.event_ms = head.E
-            elif lane.is_chained and not self._takes(lane, head, now):
+            elif lane.is_chained and not self.chains.takes(lane.track, head, now):
                 continue
             if lane.is_depth:
                 health.more_rows += max(1, text.count(b"[") - _DEPTH_BRACKETS) - 1
@@ -200,10 +208,11 @@ class Intake:
             health.messages += 1
             kinds.append(lane.kind_number)
             accepted.append(text)
-            if self._has_epochs:
+            if self.chains.has_epochs:
                 epochs.append(chain.epoch)
         self.counts.received += len(batch.messages)
         self.counts.accepted += len(accepted)
+        self.counts.duplicates = self.chains.duplicates
         if not accepted:
             return None, notices
         return self._block(market, connection, batch, taken), notices
@@ -211,7 +220,7 @@ class Intake:
     def _block(self, market: Market, connection: int, batch: Batch, taken: _Taken) -> Block:
         """What was taken of a batch, and what it means for the ledger."""
         is_whole = len(taken.messages) == len(batch.messages)
-        filled = self._filled(batch.received_ns) if self._holed else []
+        filled = self.chains.filled(batch.received_ns)
         taken.add_notes(filled)
         return Block(
             market=market,
@@ -224,65 +233,38 @@ class Intake:
             epochs=taken.epochs or None,
         )
 
-    def _takes(self, lane: _Lane, head: Any, now: float) -> bool:
-        """Whether a message is recorded: it is none that was seen already."""
-        chain, epoch = lane.chain, lane.chain.epoch
-        stream = lane.health.stream
-        if stream.kind is Kind.KLINE_1M and not head.k.x:
-            return True  # Only closed candles chain.
-        first, last = covered(stream.market, stream.kind, head)
-        if chain.take(first, last, head.E, now) is Verdict.DUPLICATE:
-            self.counts.duplicates += 1
-            return False
-        if chain.epoch != epoch:
-            self._has_epochs = True
-            logger.warning("ids_started_over", **lane.labels, epoch=chain.epoch, first_id=first)
-        if chain.missing or chain.filled:
-            self._holed[lane] = None
-        return True
+    async def wait_room(self) -> None:
+        """Wait until the writer's channel has room."""
+        await self._sender.wait_room()
 
-    def _filled(self, closed_ns: int) -> list[bytes]:
-        """Notes for the ledger of what was missing and has just come."""
-        notes = []
-        for lane in list(self._holed):
-            chain = lane.chain
-            for one in chain.filled:
-                filled = GapFilled(
-                    **lane.labels, epoch=one.epoch, first_id=one.first, last_id=one.last, closed_ns=closed_ns
+    def take_fetched(self, stream: Stream, epoch: int, rows: Sequence[tuple[int, bytes]]) -> int:
+        """Record what is still missing of the rows that REST gave, right after `wait_room`; returns how many.
+
+        Args:
+            stream: Whose trades they are.
+            epoch: The epoch of their ids.
+            rows: Their ids, and the exchange's own JSON of each.
+        """
+        chain = self.chains.track(stream).chain
+        texts = [journal_text(stream.symbol, raw) for number, raw in rows if chain.take_fetched(epoch, number, number)]
+        if texts:
+            received_ns, count = self._wall_ns(), len(texts)
+            notes = self.chains.filled(received_ns)
+            messages = texts + notes
+            self._sender.put_nowait(
+                Block(
+                    market=stream.market,
+                    source=Source.REST,
+                    connection=0,
+                    received_ns=received_ns,
+                    kinds=bytes([stream.kind]) * count + bytes([NOTE_KIND]) * len(notes),
+                    messages=messages,
+                    size_bytes=sum(map(len, messages)),
+                    epochs=[epoch] * count + [0] * len(notes) if epoch else None,
                 )
-                notes.append(encode_note(filled))
-            chain.filled.clear()
-            if not chain.missing:
-                del self._holed[lane]
-        return notes
-
-    def overdue(self, before: float) -> list[Overdue]:
-        """What has been missing since `before` (monotonic) or longer and was not told yet; it counts as told now."""
-        return [
-            Overdue(lane.health.stream, lane.connection, one)
-            for lane in list(self._holed)
-            for one in lane.chain.overdue(before)
-        ]
-
-    def resumed(self) -> None:
-        """The chains go on from an earlier run: what they miss is to be told."""
-        self._holed.update({lane: None for lane in self._lane_by_stream.values() if lane.chain.missing})
-        self._has_epochs = any(lane.chain.epoch for lane in self._lane_by_stream.values())
-
-    def chain(self, market: Market, kind: Kind, symbol: str) -> Chain | None:
-        """Where a stream stands; None if it is none of ours, or its ids do not chain."""
-        lane = self._lane_by_stream.get((market, kind, symbol))
-        return lane.chain if lane is not None and lane.is_chained else None
-
-    def connected(self, streams: Iterable[Stream], connection: int) -> None:
-        """A connection carries these streams from now on."""
-        for stream in streams:
-            self._lane_by_stream[stream.market, stream.kind, stream.symbol].connection = connection
-
-    def interrupt(self, streams: Iterable[Stream], cause: str) -> None:
-        """Nothing comes on these streams for a while; a hole before their next message is due to `cause`."""
-        for stream in streams:
-            self._lane_by_stream[stream.market, stream.kind, stream.symbol].chain.interrupt(cause)
+            )
+            self.counts.backfilled += count
+        return len(texts)
 
     def _decode(
         self, market: Market, connection: int, batch: Batch, notices: list[bytes]
@@ -343,7 +325,7 @@ class IntakePort:
     def opened(self) -> None:
         """The connection stands and its streams were asked for."""
         self._intake.health.subscribed(self._plan.streams, trio.current_time())
-        self._intake.connected(self._plan.streams, self._number)
+        self._intake.chains.connected(self._plan.streams, self._number)
 
     async def wait_room(self) -> None:
         """Wait until the writer's channel has room."""
@@ -369,5 +351,5 @@ class IntakePort:
     def close(self, cause: str) -> None:
         """The connection is gone."""
         self._sender.close()
-        self._intake.interrupt(self._plan.streams, _CAUSES.get(cause, "disconnect"))
+        self._intake.chains.disconnected(self._plan.streams, cause)
         self._intake.health.unsubscribed(self._plan.streams)

@@ -1,7 +1,7 @@
 """The nursery tree, on one page.
 
     watchdog nursery        outermost: health checks, sd_notify; beats until the drain is over
-      persistence nursery   journal writer, sealers, publisher
+      persistence nursery   journal writer, sealers, publisher; REST: backfill, symbols
         stream nursery      innermost: one supervised task per connection; cancelled first
 
 Stop: the stream nursery is cancelled; the ends of the channel close; the writer sees the end, writes and syncs what it
@@ -19,6 +19,7 @@ import trio
 
 from streamsvc.batch import open_block_channel
 from streamsvc.intake import Intake
+from streamsvc.integrity.backfill import Backfill
 from streamsvc.integrity.ledger import Ledger
 from streamsvc.integrity.resume import resume
 from streamsvc.live import Live
@@ -26,6 +27,7 @@ from streamsvc.log import logger
 from streamsvc.persistence.nursery import Persistence, run_persistence
 from streamsvc.persistence.quarantine import Quarantine
 from streamsvc.persistence.tools import Tools
+from streamsvc.rest_governor import RestGovernor, Urgency
 from streamsvc.schema import Market
 from streamsvc.shutdown import Shutdown, stop_after
 from streamsvc.streams.plan import ConnectionPlan, plan_connections
@@ -33,6 +35,7 @@ from streamsvc.streams.supervise import Supervisor
 from streamsvc.streams.tap import ReadTick
 from streamsvc.streams.transport import Wiring
 from streamsvc.venues.binance_futures import BinanceFutures
+from streamsvc.venues.binance_rest import WEIGHT_PER_MIN, exchange_info_request, parse_exchange_info
 from streamsvc.venues.binance_spot import BinanceSpot
 from streamsvc.watchdog.health import Health, Timeouts
 from streamsvc.watchdog.notify import run_watchdog
@@ -74,7 +77,7 @@ async def run(
     health = Health(stream for plan in plans for stream in plan.streams)
     sender, receiver = open_block_channel(settings.queue_max_bytes)
     quarantine = Quarantine()
-    intake = Intake(health, sender, quarantine, late_ms=settings.latency_warn_ms)
+    intake = Intake(health, sender, quarantine, late_ms=settings.latency_warn_ms, wall_ns=around.wall_ns)
     supervisor = Supervisor(
         plans,
         venues=venues,
@@ -95,7 +98,7 @@ async def run(
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
-                ledger = Ledger(intake.overdue, sender, around.wall_ns, settings.gap_grace_sec)
+                ledger = Ledger(intake.chains.overdue, sender, around.wall_ns, settings.gap_grace_sec)
                 live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
 
                 look = partial(run_watch, watch, settings.health_check_interval)
@@ -116,8 +119,18 @@ async def run(
                         logger.info("ready", connections=len(plans), streams=len(health.slots()))
                         task_status.started(live)
                         # Not earlier: what these load would hold up the first connections.
-                        for later in (partial(_check_all_symbols, settings, around), sealers.warm):
-                            watchdog_nursery.start_soon(shutdown.guard, later)
+                        watchdog_nursery.start_soon(shutdown.guard, sealers.warm)
+                        for market in {plan.market for plan in plans}:
+                            use = partial(
+                                _use_rest,
+                                market,
+                                settings,
+                                around,
+                                intake=intake,
+                                ledger=ledger,
+                                persistence=persistence,
+                            )
+                            persistence_nursery.start_soon(shutdown.guard_until_requested, use)
                         if settings.run_hours is not None:
                             stream_nursery.start_soon(stop_after, shutdown, settings.run_hours)
 
@@ -191,8 +204,8 @@ def _make_tools(
 
 def _resume(intake: Intake, catalogue: Catalogue, segments: Sequence[Path]) -> None:
     """Blocking, before the first connection."""
-    resume(intake.chain, catalogue, segments)
-    intake.resumed()
+    resume(intake.chains.chain, catalogue, segments)
+    intake.chains.resumed()
 
 
 async def _begin_to_stop(shutdown: Shutdown, around: Surroundings, persistence: Persistence) -> None:
@@ -202,10 +215,41 @@ async def _begin_to_stop(shutdown: Shutdown, around: Surroundings, persistence: 
     persistence.drain()
 
 
-async def _check_all_symbols(settings: Settings, around: Surroundings) -> None:
-    """REST is not needed for recording: where it is down, that is an alarm in the log."""
-    wanted = {Market.SPOT: settings.spot_symbols, Market.FUTURES: settings.futures_symbols}
-    async with trio.open_nursery() as nursery:
-        for market, symbols in wanted.items():
-            if symbols:
-                nursery.start_soon(check_symbols, market, symbols, around.fetch_symbols, around.rng)
+async def _use_rest(  # noqa: PLR0913 - all that REST serves
+    market: Market,
+    settings: Settings,
+    around: Surroundings,
+    *,
+    intake: Intake,
+    ledger: Ledger,
+    persistence: Persistence,
+) -> None:
+    """A market's REST, through one governor. It is not needed for recording: where it is down, that is an alarm."""
+    async with around.open_client(market) as client:
+        governor = RestGovernor(
+            client,
+            market,
+            weight_per_min=WEIGHT_PER_MIN[market],
+            share=settings.rest_weight_share,
+            wall_ns=around.wall_ns,
+            load_bans=persistence.load_bans,
+            save_ban=persistence.save_ban,
+        )
+        backfill = Backfill(
+            market,
+            host=client.host,
+            has_key=settings.binance_api_key is not None,
+            governor=governor,
+            chains=intake.chains,
+            intake=intake,
+            ledger=ledger,
+        )
+
+        async def statuses() -> dict[str, str]:
+            body = await governor.get(exchange_info_request(market), Urgency.NORMAL)
+            return parse_exchange_info(body, ()).statuses
+
+        symbols = settings.spot_symbols if market is Market.SPOT else settings.futures_symbols
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(check_symbols, market, symbols, statuses, around.rng)
+            nursery.start_soon(backfill.run)

@@ -24,11 +24,12 @@ from streamsvc.watchdog.notify import Notifier
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from streamsvc.persistence.manifest import Manifest
+    from streamsvc.rest_governor import Client
     from streamsvc.settings import Settings
     from streamsvc.venues.venue import Venue
 
@@ -56,7 +57,7 @@ class Surroundings:
         wall_ns: The wall clock, ns since 1970.
         rng: Chance, for waits that must not be the same everywhere.
         notifier: Towards systemd.
-        fetch_symbols: The status of every symbol of a market, by REST; raises RestError.
+        open_client: A client of a market's REST; leaving the context closes it.
         files: The disk.
     """
 
@@ -68,17 +69,21 @@ class Surroundings:
     wall_ns: Callable[[], int]
     rng: random.Random
     notifier: Notifier
-    fetch_symbols: Callable[[Market], Awaitable[Mapping[str, str]]]
+    open_client: Callable[[Market], AbstractAsyncContextManager[Client]]
     files: Files = attrs.field(factory=Files)
 
 
 def real_surroundings(settings: Settings) -> Surroundings:
     """This machine."""
+    base_urls = {Market.SPOT: settings.binance_spot_rest_url, Market.FUTURES: settings.binance_futures_rest_url}
+    api_key = settings.binance_api_key
 
-    async def fetch_symbols(market: Market) -> Mapping[str, str]:
-        base_urls = {Market.SPOT: settings.binance_spot_rest_url, Market.FUTURES: settings.binance_futures_rest_url}
-        async with RestClient(base_urls[market], tls_ca_file=settings.tls_ca_file) as client:
-            return await client.symbol_statuses(market)
+    def open_client(market: Market) -> RestClient:
+        return RestClient(
+            base_urls[market],
+            tls_ca_file=settings.tls_ca_file,
+            api_key=None if api_key is None else api_key.reveal(),
+        )
 
     return Surroundings(
         dial=trio.open_tcp_stream,
@@ -89,5 +94,5 @@ def real_surroundings(settings: Settings) -> Surroundings:
         wall_ns=time.time_ns,
         rng=random.SystemRandom(),
         notifier=Notifier(os.environ, os.getpid()),
-        fetch_symbols=fetch_symbols,
+        open_client=open_client,
     )

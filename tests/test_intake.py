@@ -177,7 +177,7 @@ def test_what_is_missing_is_told_and_its_end_is_noted_beside_the_row_that_brough
     """The note and the row lie in one frame, so that no cut comes between them."""
     bench = Bench()
     bench.read(GOOD, GOOD.replace("12345", "12348"), now=5.0)
-    (overdue,) = bench.intake.overdue(5.0)
+    (overdue,) = bench.intake.chains.overdue(5.0)
     assert (12346, 12347) == (overdue.missing.first, overdue.missing.last)
     block, _ = bench.read(GOOD.replace("12345", "12347"), now=6.0)
     assert bytes([Kind.TRADE, NOTE_KIND]) == block.kinds
@@ -203,7 +203,7 @@ async def test_a_hole_behind_a_broken_connection_has_its_cause():
     bench.intake.open_port(plan, 3).close("idle")
     bench.intake.open_port(plan, 4).opened()
     bench.read(GOOD.replace("12345", "12350"), now=5.0)
-    (overdue,) = bench.intake.overdue(5.0)
+    (overdue,) = bench.intake.chains.overdue(5.0)
     assert ("stall", 4) == (overdue.missing.cause, overdue.connection)
 
 

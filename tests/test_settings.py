@@ -87,6 +87,7 @@ DEFAULTS = {
     "RUN_HOURS": "",
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "json",
+    "REST_WEIGHT_SHARE": "0.5",
     "CONNECT_TIMEOUT_SEC": "20",
     "FIRST_MESSAGE_SEC": "60",
     "RECONNECT_MIN_SEC": "1",

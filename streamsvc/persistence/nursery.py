@@ -19,6 +19,8 @@ from streamsvc.persistence.sealing import Backlog, Sealing
 from streamsvc.persistence.writer import Writer, WriterState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streamsvc.batch import BlockReceiver
     from streamsvc.persistence.tools import Tools
     from streamsvc.settings import Settings
@@ -37,14 +39,26 @@ class Persistence:
         is_draining: Whether the end is near.
     """
 
-    def __init__(self, writer: Writer, backlog: Backlog, drain_sec: float) -> None:
+    def __init__(self, writer: Writer, backlog: Backlog, publisher: Publisher, tools: Tools, drain_sec: float) -> None:
         self.state: WriterState = writer.state
         self.backlog = backlog
         self._writer = writer
+        self._publisher = publisher
+        self._run_blocking = tools.run_blocking
         self._drain_sec = drain_sec
         self.drain_scope = trio.CancelScope()
         self.adoption_scope = trio.CancelScope()
         self.is_draining = False
+
+    async def load_bans(self) -> Mapping[str, int]:
+        """Until when REST hosts have banned us, ns since 1970; raises what `Catalogue` does."""
+        bans: Mapping[str, int] = await self._run_blocking(self._publisher.catalogue.bans)
+        return bans
+
+    async def save_ban(self, host: str, until_ns: int, status: int, reason: str) -> None:
+        """Keep a ban across restarts; raises what `Catalogue` does."""
+        note = self._publisher.catalogue.note_ban
+        await self._run_blocking(note, host, until_ns, status, reason, self._publisher.wall_ns())
 
     def drain(self) -> None:
         """The end is near: from now on, writing and sealing have `DRAIN_SEC`. Calling it again changes nothing."""
@@ -98,7 +112,7 @@ async def run_persistence(
         for segment in recovered.segments:
             backlog.add(segment)
         writer = Writer(settings, tools, recovered.run, receiver, backlog)
-        persistence = Persistence(writer, backlog, settings.drain_sec)
+        persistence = Persistence(writer, backlog, publisher, tools, settings.drain_sec)
         sealing = Sealing(
             backlog=backlog,
             publisher=publisher,

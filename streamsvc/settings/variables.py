@@ -83,6 +83,10 @@ class Settings:
         read_small_file, "a file that holds the key alone", "File with the API key, e.g. a systemd credential."
     )
 
+    rest_weight_share: float = number(
+        0.5, "", (0.42, 1), "Part of what the exchange's REST takes from one address in a minute that may be ours."
+    )
+
     connect_timeout_sec: float = number(
         20.0, "s", (0.1, 600), "Limit of dialling, TLS and WebSocket handshake together."
     )

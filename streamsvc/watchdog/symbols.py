@@ -28,7 +28,7 @@ _TRADING = "TRADING"
 async def check_symbols(
     market: Market,
     symbols: Iterable[str],
-    fetch: Callable[[Market], Awaitable[Mapping[str, str]]],
+    fetch: Callable[[], Awaitable[Mapping[str, str]]],
     rng: random.Random,
 ) -> None:
     """Log the symbols of a market that the exchange does not know or does not trade; returns when that is known.
@@ -36,14 +36,14 @@ async def check_symbols(
     Args:
         market: The market.
         symbols: The configured symbols.
-        fetch: The status of every symbol of a market; raises RestError.
+        fetch: The status of every symbol of the market; raises RestError.
         rng: Spreads the retries of many instances.
     """
     wanted = sorted(set(symbols))
     wait_sec = RETRY_MIN_SEC
     while True:
         try:
-            statuses = await fetch(market)
+            statuses = await fetch()
         except RestError as error:
             retry_sec = wait_sec * rng.uniform(0.5, 1.0)
             if isinstance(error, RestLimitedError) and error.retry_after_sec is not None:

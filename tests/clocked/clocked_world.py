@@ -11,11 +11,13 @@ import attrs
 import clocked_books as books
 import trio
 from clocked_doubles import Disk, FaultyFiles, InlineSealers, Told
+from clocked_rest import WireClient, asked
 from clocked_script import most_within
 from clocked_wire import CAPACITY_BYTES, messages_in, open_wire
 
 from streamsvc.integrity.verify import verify_folder
 from streamsvc.live import Live
+from streamsvc.rest import RestUnavailableError
 from streamsvc.schema import Kind, Market
 from streamsvc.service import run
 from streamsvc.settings import Settings
@@ -60,6 +62,8 @@ class World:
         servers: Who answers at a host: an async function of the exchange's end.
         wall_step_ns: How far the recorder's clock is ahead of the exchange's.
         rest_fault: Raised by REST, if set.
+        has_rest: Whether REST gives more than the symbols, so that gaps are repaired.
+        requests: What was asked of REST: when, of which market, and the path with its parameters.
         dials: When which host was dialled.
         dial_fault: Raised by dials, if set.
         is_blackholed: Whether dials wait for ever.
@@ -83,6 +87,9 @@ class World:
         self.dials = []
         self.wall_step_ns = 0
         self.rest_fault = None
+        self.requests = []
+        self.has_rest = False
+        self.exchange = None
         self.dial_fault = None
         self.is_blackholed = False
         self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -111,7 +118,23 @@ class World:
         for host, market in HOSTS.items():
             self.servers[host] = partial(exchange.serve_stream, market, tls=tls)
         await self._nursery.start(exchange.run)
+        self.exchange = exchange
         return exchange
+
+    async def ask(self, market, path, parameters):
+        """An answer of the exchange's REST, over a connection of its own: status, headers and body."""
+        self.requests.append((trio.current_time(), market, path, dict(parameters)))
+        await trio.lowlevel.checkpoint()
+        if self.rest_fault is not None:
+            raise self.rest_fault
+        if path.endswith("exchangeInfo") and not self.has_rest:
+            return 200, {}, b'{"serverTime":1,"symbols":[{"symbol":"BTCUSDT","status":"TRADING"}]}'
+        if not self.has_rest:
+            raise RestUnavailableError("it gives no trades")
+        ours, theirs = open_wire(self.capacity_bytes)
+        self._nursery.start_soon(self.exchange.serve_stream, market, theirs)
+        async with ours:
+            return await asked(ours, path, parameters)
 
     async def dial(self, host, port):
         assert port in (80, 443)
@@ -159,15 +182,9 @@ class World:
             wall_ns=lambda: self.wall_ns() + self.wall_step_ns,
             rng=random.Random(len(self.lives)),
             notifier=Notifier(environ, 1, send=lambda data, _address: self.notified.note(data.decode())),
-            fetch_symbols=self.fetch_symbols,
+            open_client=partial(WireClient, self),
             files=self.files,
         )
-
-    async def fetch_symbols(self, market):
-        await trio.lowlevel.checkpoint()
-        if self.rest_fault is not None:
-            raise self.rest_fault
-        return dict.fromkeys(("BTCUSDT", "ETHUSDT"), "TRADING") if market else {}
 
     async def until(self, holds, *, every_sec):
         """Wait until something holds that nobody tells of."""

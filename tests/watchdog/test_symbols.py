@@ -21,8 +21,7 @@ class Exchange:
         self.faults = list(faults)
         self.asked_at: list[float] = []
 
-    async def __call__(self, market: Market) -> dict[str, str]:
-        assert Market.SPOT is market
+    async def __call__(self) -> dict[str, str]:
         await trio.lowlevel.checkpoint()
         self.asked_at.append(trio.current_time())
         if self.faults:

@@ -1,0 +1,127 @@
+"""The chains of all streams: what the intake asks them, what the ledger is told of them, what the backfill mends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamsvc.gap import GapFilled, encode_note
+from streamsvc.integrity.continuity import Chain, Missing, Verdict
+from streamsvc.integrity.ledger import Overdue
+from streamsvc.integrity.sequence import Coverage, IdRange, covered
+from streamsvc.log import logger
+from streamsvc.schema import CHAINED_KINDS, Kind, Market
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamsvc.venues.venue import Stream
+
+_CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed"}
+"""What the ledger calls the end of a connection; any other is a `disconnect`."""
+
+
+class Track:
+    """A stream, its chain, and the number of the connection attempt that carried it last."""
+
+    __slots__ = ("chain", "connection", "labels", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.chain = Chain()
+        self.connection = 0
+        self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
+
+
+class Chains:
+    """The chains of streams.
+
+    Args:
+        streams: Every stream that is recorded.
+
+    Attributes:
+        has_epochs: Whether any stream's ids have ever started over.
+        duplicates: Messages that were seen already.
+    """
+
+    def __init__(self, streams: Iterable[Stream]) -> None:
+        self._tracks = {(stream.market, stream.kind, stream.symbol): Track(stream) for stream in streams}
+        self._holed: dict[Track, None] = {}  # Where something was missing when we looked last.
+        self.has_epochs = False
+        self.duplicates = 0
+
+    def track(self, stream: Stream) -> Track:
+        """A stream's track, on whatever route it is subscribed."""
+        return self._tracks[stream.market, stream.kind, stream.symbol]
+
+    def chain(self, market: Market, kind: Kind, symbol: str) -> Chain | None:
+        """Where a stream stands; None if it is not recorded, or its ids do not chain."""
+        track = self._tracks.get((market, kind, symbol))
+        return track.chain if track is not None and kind in CHAINED_KINDS else None
+
+    def takes(self, track: Track, head: Any, now: float) -> bool:
+        """Whether a message of a chained kind is recorded: it is none that was seen already."""
+        stream, chain, epoch = track.stream, track.chain, track.chain.epoch
+        if stream.kind is Kind.KLINE_1M and not head.k.x:
+            return True  # Only closed candles chain.
+        first, last = covered(stream.market, stream.kind, head)
+        if chain.take(first, last, head.E, now) is Verdict.DUPLICATE:
+            self.duplicates += 1
+            return False
+        if chain.epoch != epoch:
+            self.has_epochs = True
+            logger.warning("ids_started_over", **track.labels, epoch=chain.epoch, first_id=first)
+        if chain.missing or chain.filled:
+            self._holed[track] = None
+        return True
+
+    def filled(self, closed_ns: int) -> list[bytes]:
+        """Notes for the ledger of what it was told to be missing and has come since; they are given once."""
+        notes = []
+        for track in list(self._holed):
+            chain = track.chain
+            for epoch in dict.fromkeys(one.epoch for one in chain.filled):
+                coverage = Coverage()
+                coverage.add(IdRange(one.first, one.last) for one in chain.filled if one.epoch == epoch)
+                notes += [
+                    GapFilled(**track.labels, epoch=epoch, first_id=part.first, last_id=part.last, closed_ns=closed_ns)
+                    for part in coverage.ranges
+                ]
+            chain.filled.clear()
+            if not chain.missing:
+                del self._holed[track]
+        return [encode_note(note) for note in notes]
+
+    def overdue(self, before: float) -> list[Overdue]:
+        """What has been missing since `before` (monotonic) or longer and was not told yet; it counts as told now."""
+        return [
+            Overdue(track.stream, track.connection, one) for track in self._holed for one in track.chain.overdue(before)
+        ]
+
+    def told(self, market: Market) -> list[tuple[Stream, Missing]]:
+        """What the ledger was told of a market and what is still missing, the oldest first."""
+        found = [
+            (track.stream, one)
+            for track in self._holed
+            for one in track.chain.missing
+            if one.is_told and track.stream.market is market
+        ]
+        return sorted(found, key=lambda one: one[1].since)
+
+    def forget(self, stream: Stream, missing: Missing) -> None:
+        """Nobody will bring these ids any more."""
+        self.track(stream).chain.forget(missing.epoch, missing.first, missing.last)
+
+    def connected(self, streams: Iterable[Stream], connection: int) -> None:
+        """A connection attempt carries these streams from now on."""
+        for stream in streams:
+            self.track(stream).connection = connection
+
+    def disconnected(self, streams: Iterable[Stream], cause: str) -> None:
+        """The connection of these streams has ended: a hole before their next message is due to that."""
+        for stream in streams:
+            self.track(stream).chain.interrupt(_CAUSES.get(cause, "disconnect"))
+
+    def resumed(self) -> None:
+        """The chains go on from an earlier run: what they miss is to be told and mended."""
+        self._holed.update({track: None for track in self._tracks.values() if track.chain.missing})
+        self.has_epochs = any(track.chain.epoch for track in self._tracks.values())
