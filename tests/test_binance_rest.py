@@ -275,6 +275,16 @@ def test_trades_that_are_not_as_documented(body):
         parse_trades(trades_query(SPOT, TRADE, "BTCUSDT", 10, 20, with_history=True), body)
 
 
+@pytest.mark.parametrize("with_history", [True, False])
+def test_trades_that_no_request_brings(with_history):
+    """Futures serve market trades only: between rows that are there, an id is missing for good, also without a key."""
+    query = trades_query(FUTURES, TRADE, "BTCUSDT", 10, 20, with_history=with_history)
+    page = parse_trades(query, rows_of([10, 11, 14, 22]))
+    assert [(10, b'{"id":10}'), (11, b'{"id":11}'), (14, b'{"id":14}')] == page.rows
+    assert [Missing(12, 13, "not_served"), Missing(15, 20, "not_served")] == page.missing
+    assert (21, False) == (page.next_id, page.has_more)
+
+
 @pytest.mark.parametrize("parse", [parse_snapshot, parse_last_trade_ids, parse_last_agg_trade, parse_time])
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"3", b'"\xff"', b'{"code":-1121,"msg":"Invalid symbol."}', b"[" * 10_000]

@@ -302,6 +302,30 @@ def test_room_for_several_requests_at_one_moment(_number):
 
 
 @pytest.mark.parametrize("_number", range(20))
+def test_room_for_one_of_each_urgency_at_one_moment(_number):
+    """Who let the more urgent one go first goes right after it, not once that is answered."""
+    client = FakeExchange()
+    wishes = [(0, request_of(250, URGENT, 0), URGENT)] * 3
+    wishes += [(2, request_of(250, BACKFILL), BACKFILL), (3, request_of(100, URGENT), URGENT)]
+    jumping(lambda: ask_all(governor_of(client), wishes))
+    assert [(60, 100), (60, 250)] == [(sent.at, sent.weight) for sent in client.sent[3:]]
+
+
+async def test_a_dear_request_that_is_cancelled_while_it_waits(autojump_clock):
+    """What was kept for it is free at once."""
+    client = FakeExchange()
+    governor = governor_of(client)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(governor.get, request_of(100, BACKFILL, 0), BACKFILL)
+        await trio.sleep(1)
+        with trio.move_on_after(10):
+            nursery.start_soon(ask_all, governor, [(1, request_of(130, URGENT), URGENT)] * 3)
+            await governor.get(request_of(250, NORMAL), NORMAL)
+    assert [2, 2, 11] == [int(sent.at) for sent in client.sent[5:]]
+
+
+@pytest.mark.parametrize("_number", range(20))
 def test_room_for_the_less_urgent_only(_number):
     """It goes then: the next of the more urgent ones, which needs more room, does not hold it up."""
     client = FakeExchange()
