@@ -157,7 +157,8 @@ def compact(folder: Path, day: datetime | None) -> int:
     from streamsvc.persistence.compaction_command import compact_folder  # noqa: PLC0415
 
     date = day.date().isoformat() if day is not None else None
-    return DONE if compact_folder(folder, date, time.time_ns(), click.echo) else FAILED
+    is_complete = compact_folder(folder, date, time.time_ns(), tell=click.echo, pause=lambda: time.sleep(0.5))
+    return DONE if is_complete else FAILED
 
 
 @app.command()

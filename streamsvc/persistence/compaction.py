@@ -4,10 +4,11 @@ A builder prepares the day's new folder under `tmp/` (see `compaction_build`). T
 1. the catalogue notes what is about to happen;
 2. the two folders change places in one step, and their parents are synced;
 3. one transaction has the catalogue list what is there now, and removes the note.
-The old folder, which then lies under `tmp/`, is removed. A crash before 2 leaves the old folder and its entries, one
-after 3 the new ones; between them the note tells the next start what to look for: `settle` looks which folder is there
-and ends the work or forgets it. A reader that still has an old listing finds names that are gone, and begins again:
-whatever is in the new folder under an old name is the very same file.
+The old folder, which then lies under `tmp/`, is removed a little later (`discard`): a reader that had opened it before
+the exchange and lists it after must find the old names, and no folder that is being emptied. A crash before 2 leaves
+the old folder and its entries, one after 3 the new ones; between them the note tells the next start what to look for:
+`settle` looks which folder is there, and ends the work or forgets it. A reader that still has an old listing finds
+names that are gone, and begins again: whatever is in the new folder under an old name is the very same file.
 
 Rows that come later for such a day (a backfill) lie beside the compacted files, and the next compaction merges them.
 """
@@ -92,7 +93,7 @@ class Compactor:
         return work
 
     def replace(self, built: BuiltDay) -> bool:
-        """Make a built folder the day's folder.
+        """Make a built folder the day's folder; whatever comes of it, `discard` is to be called afterwards.
 
         Returns:
             Whether it was done. It is not where the day has changed since `plan`: it is to be planned again.
@@ -115,8 +116,11 @@ class Compactor:
                 self.exchange(folder / path.name, path)
                 self.files.sync_folder(folder)
                 self.settle(intent)
-        self.files.remove_tree(folder)
         return is_unchanged
+
+    def discard(self, built: BuiltDay) -> None:
+        """Remove a builder's folder: what was not wanted, or what the day's folder was before."""
+        self.files.remove_tree(Path(built.folder))
 
     def settle(self, intent: Intent) -> None:
         """Look which of two states a day's folder is in, and have the catalogue agree. `changing` is held.

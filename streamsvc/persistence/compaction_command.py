@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from streamsvc.persistence.compaction_day import Day
+    from streamsvc.persistence.compaction_day import BuiltDay, Day
 
 
-def compact_folder(root: Path, date: str | None, now_ns: int, tell: Callable[[str], None]) -> bool:
+def compact_folder(
+    root: Path, date: str | None, now_ns: int, *, tell: Callable[[str], None], pause: Callable[[], None]
+) -> bool:
     """Compact finished UTC days, oldest first. Takes the folder's lock, and blocks.
 
     Args:
@@ -30,6 +32,7 @@ def compact_folder(root: Path, date: str | None, now_ns: int, tell: Callable[[st
         date: One day, e.g. `2026-11-20`; None: all.
         now_ns: The wall clock.
         tell: Takes a line for people for each day of a kind and market.
+        pause: Waits for readers that have just opened the last folder to list it.
 
     Returns:
         Whether all of them are compacted now. A day that is damaged is told and left as it is.
@@ -55,22 +58,32 @@ def compact_folder(root: Path, date: str | None, now_ns: int, tell: Callable[[st
         compactor.recover()
         require_exchange(folder.tmp)
         days = [day for day in catalogue.days_with_rotations(today) if date in (None, day.date)]
-        outcomes = [_compact(compactor, day, tell) for day in days]
-    return all(outcomes)
+        is_complete, last = True, None
+        for day in days:
+            built = _compact(compactor, day, tell)
+            is_complete = is_complete and built is not None
+            if last is not None:
+                compactor.discard(last)
+            last = built
+        if last is not None:
+            pause()
+            compactor.discard(last)
+    return is_complete
 
 
-def _compact(compactor: Compactor, day: Day, tell: Callable[[str], None]) -> bool:
+def _compact(compactor: Compactor, day: Day, tell: Callable[[str], None]) -> BuiltDay | None:
+    """Compact a day; returns what is to be discarded, and None where the day is left as it is."""
     place = f"{day.date} {day.market} {day.kind}"
     work = compactor.plan(day)
     if work is None:
         tell(f"{place}: left as it is, its folder holds what the catalogue does not know")
-        return False
+        return None
     try:
         built = build_day(str(compactor.folder.root), work)
         compactor.replace(built)
     except DamagedError as fault:
         compactor.recover()
         tell(f"{place}: left as it is, {fault}")
-        return False
+        return None
     tell(f"{place}: {len(built.merged):,} files became {len(built.made):,}, {built.rows:,} rows")
-    return True
+    return built

@@ -16,7 +16,7 @@ import cramjam
 import numpy as np
 
 from streamsvc.persistence.tables import ID_COLUMNS, ROW_GROUP_ROWS
-from streamsvc.schema import COLUMNS, Kind
+from streamsvc.schema import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamsvc.persistence.parquet import RowGroup
+    from streamsvc.schema import Kind
 
     Columns = dict[str, NDArray[Any]]
     Key = tuple[int, ...]
@@ -38,8 +39,7 @@ _DTYPES = {"timestamp": np.int64, "int64": np.int64, "int32": np.int32, "float64
 
 def order_columns(kind: Kind) -> tuple[str, ...]:
     """The columns by which a symbol's rows are sorted; rows that are equal in them keep their order."""
-    ids = {**ID_COLUMNS, Kind.DEPTH_SNAPSHOT: "last_update_id"}
-    return ("epoch", ids[kind]) if kind in ids else ("exchange_time",)
+    return ("epoch", ID_COLUMNS[kind]) if kind in ID_COLUMNS else ("exchange_time",)
 
 
 @attrs.frozen

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from streamsvc.persistence.compaction_day import BuiltDay, Day, DayWork
 
 ROUND_SEC = 3600.0
+LISTING_SEC = 10.0
+"""How long a reader may take to list a folder that it has opened."""
 FINISHED_SEC = 3600
 """How long after its end a day counts as finished: what was received last is sealed, short holes are fetched again."""
 
@@ -101,6 +103,7 @@ class Housekeeping:
         except Exception as fault:  # noqa: BLE001 - one day that cannot be compacted must not stop the recording
             logger.error("compaction_failed", **names, detail=repr(fault))
             return
+        seconds = round(trio.current_time() - started, 3)
         try:
             is_done = await self.run_blocking(self.compactor.replace, built)
         except DiskFullError:
@@ -110,6 +113,9 @@ class Housekeeping:
             await self._recover()
             return
         if is_done:
+            await trio.sleep(LISTING_SEC)
+        await self.run_blocking(self.compactor.discard, built)
+        if is_done:
             logger.info(
                 "day_compacted",
                 **names,
@@ -117,7 +123,7 @@ class Housekeeping:
                 became=len(built.made),
                 rows=built.rows,
                 bytes=sum(file.size_bytes for file in built.made),
-                seconds=round(trio.current_time() - started, 3),
+                seconds=seconds,
             )
 
     async def _recover(self) -> None:

@@ -44,6 +44,7 @@ def compact_all(recorded, files=None):
         assert work is not None, day
         built = build_day(str(recorded.root), work)
         assert compactor.replace(built)
+        compactor.discard(built)
         done.append(built)
     return done
 

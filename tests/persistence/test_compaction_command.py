@@ -44,10 +44,10 @@ def test_one_day_is_compacted_alone(recorded, capsys):
 def test_the_day_that_goes_on_is_left_alone(recorded):
     """Its first file lies in the folder to which the publisher adds the next."""
     told = []
-    assert compact_folder(recorded.root, None, TIME_MS * 10**6 + DAY_NS, told.append)
+    assert compact_folder(recorded.root, None, TIME_MS * 10**6 + DAY_NS, tell=told.append, pause=lambda: None)
     assert {"2023-11-14"} == {line[:10] for line in told}
     with pytest.raises(UsageError, match="2023-11-15 is not over"):
-        compact_folder(recorded.root, "2023-11-15", TIME_MS * 10**6 + DAY_NS, told.append)
+        compact_folder(recorded.root, "2023-11-15", TIME_MS * 10**6 + DAY_NS, tell=told.append, pause=lambda: None)
 
 
 def test_a_damaged_day_is_told_and_the_others_are_compacted(recorded, capsys):

@@ -20,7 +20,7 @@ MIDNIGHT_MS = (TIME_MS // DAY_MS + 1) * DAY_MS
 """The end of the day in which `TIME_MS` lies."""
 
 FINISHED_MS = MIDNIGHT_MS + FINISHED_SEC * 1000
-MOMENT_SEC = 1.0
+MOMENT_SEC = 60.0
 ROUNDS_SEC = 3600.0
 
 
