@@ -228,7 +228,7 @@ class RestGovernor:
             if wait_sec > 0:
                 self._closed_until = trio.current_time() + wait_sec
                 self._closures = 1
-                self._tell_closed("rest_banned", wait_sec)
+                self._tell_closed(wait_sec, is_ban=True)
             self._is_loaded = True
 
     async def _wait_turn(self, weight: int, urgency: Urgency) -> None:
@@ -324,7 +324,7 @@ class RestGovernor:
         wait_sec = self._wait_sec(error)
         if wait_sec > self.closed_sec:
             self._closed_until = trio.current_time() + wait_sec
-            self._tell_closed("rest_banned" if error.is_ban else "rest_limited", wait_sec)
+            self._tell_closed(wait_sec, is_ban=error.is_ban)
         return self._wall_ns() + math.ceil(self.closed_sec * 1e9)
 
     async def _keep_ban(self, until_ns: int, error: RestLimitedError) -> None:
@@ -333,8 +333,9 @@ class RestGovernor:
         except StreamsvcError as fault:
             self._tell_store_failed(str(fault))
 
-    def _tell_closed(self, event: str, wait_sec: float) -> None:
-        logger.warning(
+    def _tell_closed(self, wait_sec: float, *, is_ban: bool) -> None:
+        tell, event = (logger.error, "rest_banned") if is_ban else (logger.warning, "rest_limited")
+        tell(
             event,
             market=self._market.label,
             host=self._client.host,

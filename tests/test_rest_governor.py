@@ -450,7 +450,7 @@ async def test_a_ban_outlives_the_process(autojump_clock):
         assert 400 == governor.closed_sec
         await governor.get(request_of(1, URGENT, 0), URGENT)
     assert 500 == client.sent[1].at
-    assert ["rest_banned", "rest_resumed"] == [line["event"] for line in logs]
+    assert [("rest_banned", "error"), ("rest_resumed", "info")] == [(one["event"], one["log_level"]) for one in logs]
 
 
 @pytest.mark.parametrize(("until_ns", "expected_sec"), [(0, 0), (START_NS - 1, 0), (2**63, RETRY_AFTER_SEC_MAX)])
