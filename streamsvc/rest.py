@@ -21,7 +21,6 @@ import msgspec
 import trio
 
 from streamsvc.errors import StreamsvcError, UsageError
-from streamsvc.schema import Market
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -36,7 +35,6 @@ RETRY_AFTER_SEC_MAX: Final = 3 * 86400.0
 """The longest ban that the exchange documents."""
 
 _ERROR_CHARACTERS_MAX = 200
-_EXCHANGE_INFO_PATHS = {Market.SPOT: "/api/v3/exchangeInfo", Market.FUTURES: "/fapi/v1/exchangeInfo"}
 _UNKNOWN_STATUS_CODE = -1007
 _LIMIT_CODE = -1003
 _NO_KEY_CODE = -2014
@@ -85,15 +83,6 @@ class RestLimitedError(RestError):
 class _Problem(msgspec.Struct):
     code: int = 0
     msg: str = ""
-
-
-class _Symbol(msgspec.Struct):
-    symbol: str
-    status: str = ""
-
-
-class _ExchangeInfo(msgspec.Struct):
-    symbols: list[_Symbol]
 
 
 class RestClient:
@@ -148,19 +137,6 @@ class RestClient:
             with trio.move_on_after(1, shield=True):
                 await self._client.aclose()
         await trio.lowlevel.cancel_shielded_checkpoint()
-
-    async def symbol_statuses(self, market: Market) -> dict[str, str]:
-        """The status of every symbol of a market, e.g. `TRADING` (weight 20 on spot, 1 on futures).
-
-        Raises:
-            RestError: see `get`.
-        """
-        body = await self.get(_EXCHANGE_INFO_PATHS[market], {})
-        try:
-            info = msgspec.json.decode(body, type=_ExchangeInfo)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RestUnavailableError("an answer that is not as documented") from error
-        return {symbol.symbol: symbol.status for symbol in info.symbols}
 
     async def get(self, path: str, parameters: Mapping[str, str | int], *, needs_key: bool = False) -> bytes:
         """The body of a successful answer, at most `ANSWER_BYTES_MAX`.

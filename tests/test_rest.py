@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import json
 import ssl
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import trustme
 from streamsvc import rest
 from streamsvc.errors import UsageError
 from streamsvc.rest import RestClient, RestError, RestLimitedError, RestRefusedError, RestUnavailableError
-from streamsvc.schema import Market
 
 
 def answer(status: int, body: bytes, *headers: str) -> bytes:
@@ -190,33 +188,6 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(monkeypatch):
     reply = answer(200, b"x" * 1_000_000).replace(b"1000000", b"9000000")
     error = await fetch(Server(reply, hangs=True), timeout_sec=5)
     assert "an answer of more than 100000 bytes" == str(error)
-
-
-@pytest.mark.parametrize("market", Market)
-async def test_symbol_statuses(market):
-    """Only symbol and status are read; unknown fields are ignored."""
-    body = json.dumps(
-        {
-            "timezone": "UTC",
-            "symbols": [
-                {"symbol": "BTCUSDT", "status": "TRADING", "filters": [{}]},
-                {"symbol": "币安", "status": "BREAK"},
-            ],
-        }
-    ).encode()
-    server = Server(answer(200, body))
-    async with serving(server), RestClient(server.url) as client:
-        assert {"BTCUSDT": "TRADING", "币安": "BREAK"} == await client.symbol_statuses(market)
-    path = {Market.SPOT: b"/api/v3/", Market.FUTURES: b"/fapi/v1/"}[market]
-    assert server.requests[0].startswith(b"GET " + path + b"exchangeInfo HTTP")
-
-
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"symbols":[{}]}', b'{"symbols":3}', b'"\xff"', b"[" * 10_000])
-async def test_symbol_statuses_that_are_not_as_documented(body):
-    server = Server(answer(200, body))
-    async with serving(server), RestClient(server.url) as client:
-        with pytest.raises(RestUnavailableError, match="not as documented"):
-            await client.symbol_statuses(Market.SPOT)
 
 
 async def test_a_ban_whose_end_is_in_the_message_only():
