@@ -27,7 +27,7 @@ from streamsvc.persistence.compaction_exchange import exchange
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from streamsvc.persistence.compaction_catalogue import CompactionCatalogue
     from streamsvc.persistence.compaction_day import BuiltDay, Day
@@ -129,10 +129,8 @@ class Compactor:
             DiskFullError: there was no room.
             OSError: the disk failed.
         """
-        made, merged = [file.path for file in intent.made], intent.merged
-        # One file tells of all, since they came and went in one step, and none of either has the name of another.
-        is_done = self._is_any_there(made) if made else not self._is_any_there(merged)
-        if is_done:
+        # The files that were merged are in the old folder only, and came and went with it.
+        if not any((self.folder.root / path).exists() for path in intent.merged):
             parent = (self.folder.root / intent.day.path).parent
             if parent.is_dir():
                 self.files.sync_folder(parent)
@@ -140,14 +138,10 @@ class Compactor:
         else:
             self.catalogue.forget(intent)
 
-    def _is_any_there(self, paths: Iterable[str]) -> bool:
-        return any((self.folder.root / path).exists() for path in paths)
-
     def _is_unchanged(self, work: DayWork) -> bool:
-        """Whether catalogue and folder have these files and nothing else."""
+        """Whether the day's folder has these files and nothing else."""
         names = {PurePosixPath(file.path).name for file in work.files}
-        on_disk = names_in(self.folder.root / work.day.path)
-        return bool(names) and names == on_disk and self.catalogue.files_of(work.day) == list(work.files)
+        return bool(names) and names == names_in(self.folder.root / work.day.path)
 
 
 def names_in(folder: Path) -> set[str]:

@@ -2,7 +2,7 @@
 
 Rows are gathered up to `BUFFER_ROWS`, sorted, and written to a spill file as blocks of one symbol each: that is a run.
 Then the runs are merged, symbol by symbol. Blocks are so small that one of every run takes `BUFFER_ROWS` together, and
-more than one of a run is never held: so memory holds three times `BUFFER_ROWS` at most (what is held, joined, sorted)
+more than one of a run is never held but for the rows of one key: so memory holds three times `BUFFER_ROWS` at most (what is held, joined, sorted)
 beside a row group of the input or the output, whatever the order of the input, up to a day of a billion rows of one
 kind and market. Above, blocks do not shrink any more.
 """
@@ -44,7 +44,7 @@ def order_columns(kind: Kind) -> tuple[str, ...]:
 
 @attrs.frozen
 class _Block:
-    """Sorted rows of one symbol and run in the spill file. Equal keys are never in two blocks of a run."""
+    """Sorted rows of one symbol and run in the spill file."""
 
     run: int
     first: Key
@@ -136,17 +136,11 @@ class DaySort:
         columns = {name: np.concatenate([part.pop(name) for part in self._buffer]) for name in self._dtypes}
         self._buffer, self._buffered = [], 0
         order = np.lexsort((*(columns[name] for name in reversed(self._keys)), columns["symbol"]))
-        sorted_keys = [columns[name][order] for name in ("symbol", *self._keys)]
-        is_new = np.ones(len(order), np.bool_)
-        is_new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in sorted_keys])
-        symbols = np.flatnonzero(np.diff(sorted_keys[0], prepend=-1))
-        for begin, end in zip(symbols.tolist(), [*symbols[1:].tolist(), len(order)], strict=True):
-            places = np.flatnonzero(is_new[begin:end]) + begin
-            while begin < end:
-                later = int(np.searchsorted(places, begin + self._block_rows))
-                cut = int(places[later]) if later < len(places) else end
-                self._write({name: column[order[begin:cut]] for name, column in columns.items()})
-                begin = cut  # noqa: PLW2901 - the rest of the symbol's rows
+        begins = np.flatnonzero(np.diff(columns["symbol"][order], prepend=-1)).tolist()
+        for begin, end in zip(begins, [*begins[1:], len(order)], strict=True):
+            for cut in range(begin, end, self._block_rows):
+                chosen = order[cut : min(cut + self._block_rows, end)]
+                self._write({name: column[chosen] for name, column in columns.items()})
         self._runs += 1
 
     def _write(self, rows: Columns) -> None:
@@ -177,7 +171,7 @@ class DaySort:
         """The rows of a symbol in order, in pieces of any size.
 
         Blocks are taken by their first keys. Nothing that is still to come lies before the block that comes next: what
-        is held and lies before it is done.
+        is held and lies before it is done. What is equal stays held, so that equal keys of all runs come together.
         """
         held: list[_Part] = []
         for block in sorted(self._blocks[symbol], key=lambda block: (block.first, block.run)):
@@ -223,8 +217,8 @@ class DaySort:
 def _regrouped(pieces: Iterable[Columns], keys: Sequence[str]) -> Iterator[Columns]:
     """The same rows, at least `ROW_GROUP_ROWS` at a time, and no more than it takes to end with a key's last row.
 
-    So an order book's update is in one row group, and whoever checks a file by its row groups sees no overlap. Pieces
-    end with a key's last row, too.
+    So an order book's update is in one row group, and whoever checks a file by its row groups sees no overlap. Every
+    piece ends with its last key's last row.
     """
     gathered: list[Columns] = []
     rows = 0

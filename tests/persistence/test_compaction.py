@@ -26,6 +26,7 @@ from streamsvc.persistence.compaction_build import build_day
 from streamsvc.persistence.compaction_catalogue import CompactionCatalogue
 from streamsvc.persistence.compaction_day import Day
 from streamsvc.persistence.compaction_names import is_compacted
+from streamsvc.persistence.parquet import read_coded
 from streamsvc.schema import Market
 
 DAY = Day("trade", "spot", "2023-11-14")
@@ -108,6 +109,20 @@ def test_rows_that_come_late_are_merged_and_other_symbols_files_stay(recorded):
     assert (before.st_ino, before.st_mtime_ns) == (untouched.stat().st_ino, untouched.stat().st_mtime_ns)
     assert (2, 2) == (len(built.made), len(built.merged))
     assert_agreed(recorded.folder)
+
+
+def test_only_the_files_of_the_symbol_are_read(recorded, monkeypatch):
+    """Of a compacted day one, and of what came late all: any may hold its rows."""
+    compact_all(recorded)
+    (late,) = recorded.publish(trade(3, symbol="ETHUSDT"))
+    names = []
+    monkeypatch.setattr(
+        dataset, "read_coded", lambda path, *args: (names.append(path.name), read_coded(path, *args))[1]
+    )
+    frame = dataset.load(recorded.root, "trade", "ETHUSDT", "2023-11-14", AFTER)
+    assert [1, 2, 3] == frame["trade_id"].tolist()
+    assert {"ETHUSDT", "000001-deadbeef-000003"} == {name.partition(".")[0] for name in names}
+    assert late.endswith(min(names))
 
 
 def test_no_name_is_used_for_other_rows(recorded):
