@@ -2,9 +2,9 @@
 
 Rows are gathered up to `BUFFER_ROWS`, sorted, and written to a spill file as blocks of one symbol each: that is a run.
 Then the runs are merged, symbol by symbol. Blocks are so small that one of every run takes `BUFFER_ROWS` together, and
-more than one of a run is never held but for the rows of one key: so memory holds three times `BUFFER_ROWS` at most (what is held, joined, sorted)
-beside a row group of the input or the output, whatever the order of the input, up to a day of a billion rows of one
-kind and market. Above, blocks do not shrink any more.
+more than one of a run is never held, but for the rows of one key: so memory holds three times `BUFFER_ROWS` at most
+(what is held, joined, sorted) beside a row group of the input or the output, whatever the order of the input, up to a
+day of a billion rows of one kind and market. Above, blocks do not shrink any more.
 """
 
 from __future__ import annotations
