@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from streamsvc.batch import open_block_channel
+from streamsvc.errors import DecodeError
 from streamsvc.intake import Intake
 from streamsvc.integrity.backfill import Backfill
 from streamsvc.integrity.ledger import Ledger
+from streamsvc.integrity.probe import Probes
 from streamsvc.integrity.resume import resume
 from streamsvc.live import Live
 from streamsvc.log import logger
 from streamsvc.persistence.nursery import Persistence, run_persistence
 from streamsvc.persistence.quarantine import Quarantine
 from streamsvc.persistence.tools import Tools
+from streamsvc.rest import RestUnavailableError
 from streamsvc.rest_governor import RestGovernor, Urgency
 from streamsvc.schema import Market
 from streamsvc.shutdown import Shutdown, stop_after
@@ -101,7 +104,8 @@ async def run(
                 ledger = Ledger(intake.chains.overdue, sender, around.wall_ns, settings.gap_grace_sec)
                 live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
 
-                look = partial(run_watch, watch, settings.health_check_interval)
+                probes = Probes(intake.chains)
+                look = partial(run_watch, watch, settings.health_check_interval, probes.quiet)
                 watchdog_nursery.start_soon(shutdown.guard_until_requested, look)
                 for part in (
                     partial(run_watchdog, around.notifier, partial(live.is_writer_alive, around.notifier.watchdog_sec)),
@@ -128,6 +132,7 @@ async def run(
                                 around,
                                 intake=intake,
                                 ledger=ledger,
+                                probes=probes,
                                 persistence=persistence,
                             )
                             persistence_nursery.start_soon(shutdown.guard_until_requested, use)
@@ -222,6 +227,7 @@ async def _use_rest(  # noqa: PLR0913 - all that REST serves
     *,
     intake: Intake,
     ledger: Ledger,
+    probes: Probes,
     persistence: Persistence,
 ) -> None:
     """A market's REST, through one governor. It is not needed for recording: where it is down, that is an alarm."""
@@ -235,6 +241,8 @@ async def _use_rest(  # noqa: PLR0913 - all that REST serves
             load_bans=persistence.load_bans,
             save_ban=persistence.save_ban,
         )
+        await governor.load()
+        probes.use(market, governor)
         backfill = Backfill(
             market,
             host=client.host,
@@ -247,7 +255,10 @@ async def _use_rest(  # noqa: PLR0913 - all that REST serves
 
         async def statuses() -> dict[str, str]:
             body = await governor.get(exchange_info_request(market), Urgency.NORMAL)
-            return parse_exchange_info(body, ()).statuses
+            try:
+                return parse_exchange_info(body, ()).statuses
+            except DecodeError as fault:
+                raise RestUnavailableError(f"an answer that is not as documented: {fault}") from fault
 
         symbols = settings.spot_symbols if market is Market.SPOT else settings.futures_symbols
         async with trio.open_nursery() as nursery:

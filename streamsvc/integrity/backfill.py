@@ -33,6 +33,9 @@ RETRY_MIN_SEC, RETRY_MAX_SEC = 1.0, 300.0
 EMPTY_ANSWERS_MAX = 10
 """So often the exchange may not have ids yet that its streams have passed; then it never will."""
 
+_REFUSED_FOR_GOOD = frozenset({-4166, -1121})
+"""Codes that say that these ids will never be given: too old, no such symbol. A wrong URL says no such thing."""
+
 _REASONS = {
     "not_served": "the exchange does not serve these ids",
     "beyond_latest": "only the newest 1000 trades can be asked for without an API key",
@@ -43,6 +46,10 @@ _OTHER_EPOCH = "the exchange has started its ids over since"
 
 class Governor(Protocol):
     """The way of a market's REST requests; see `rest_governor.RestGovernor`."""
+
+    @property
+    def closed_sec(self) -> float:
+        """How long nobody may send."""
 
     async def get(self, request: Request, urgency: Urgency) -> bytes:
         """The body of a successful answer; raises RestError."""
@@ -141,14 +148,7 @@ class Backfill:
         except RestRefusedError as fault:
             return self._refused(stream, missing, fault, needed_key=query.request.needs_key)
         except (RestError, DecodeError) as fault:
-            logger.warning(
-                "backfill_failed",
-                market=self._market.label,
-                symbol=stream.symbol,
-                kind=stream.kind.label,
-                detail=f"{type(fault).__name__}: {fault}",
-            )
-            return False
+            return self._failed(stream, fault)
         await self._intake.wait_room()
         return self._take(stream, missing, page)
 
@@ -185,9 +185,21 @@ class Backfill:
         if needed_key and (fault.code in KEY_REFUSED_CODES or fault.status == 401):
             logger.error("api_key_refused", market=self._market.label, detail=str(fault))
             self._has_key = False
-        else:
+        elif fault.code in _REFUSED_FOR_GOOD:
             self._give_up(stream, missing, f"the exchange refuses: {fault}")
+        else:
+            return self._failed(stream, fault)
         return True
+
+    def _failed(self, stream: Stream, fault: Exception) -> bool:
+        logger.warning(
+            "backfill_failed",
+            market=self._market.label,
+            symbol=stream.symbol,
+            kind=stream.kind.label,
+            detail=f"{type(fault).__name__}: {fault}",
+        )
+        return False
 
     def _give_up(self, stream: Stream, missing: Missing, reason: str) -> None:
         self._chains.forget(stream, missing)

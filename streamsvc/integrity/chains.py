@@ -111,6 +111,14 @@ class Chains:
         """Nobody will bring these ids any more."""
         self.track(stream).chain.forget(missing.epoch, missing.first, missing.last)
 
+    def has_missed(self, stream: Stream, last_id: int, now: float) -> bool:
+        """Whether the exchange, whose last id this is, has sent more than came; that is missing from now on."""
+        track = self.track(stream)
+        has_missed = track.chain.pass_over(last_id, now)
+        if track.chain.missing:
+            self._holed[track] = None
+        return has_missed
+
     def connected(self, streams: Iterable[Stream], connection: int) -> None:
         """A connection attempt carries these streams from now on."""
         for stream in streams:

@@ -126,6 +126,19 @@ class Chain:
         self._cause, self._interrupted_id = "exchange", None
         return Verdict.NEW
 
+    def pass_over(self, last_id: int, now: float) -> bool:
+        """The exchange's last id is this one: whether that is beyond ours. What lies between is missing from now on."""
+        expected = self._interrupted_id if self.next_id is None else self.next_id
+        if expected is None:
+            # Nothing has come yet: what comes after this id is ours to record.
+            self._interrupted_id = last_id + 1
+            return False
+        if last_id < expected:
+            return False
+        self.missing.append(Missing(self.epoch, expected, last_id, now, self.event_ms, None, "stall"))
+        self._interrupted_id, self.next_id = last_id + 1, None
+        return True
+
     def take_fetched(self, epoch: int, first: int, last: int) -> bool:
         """Whether what was fetched fills a missing range; it is then no longer missing."""
         return self._fill(epoch, first, last)

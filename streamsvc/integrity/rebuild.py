@@ -218,7 +218,7 @@ class _Builder:
     @property
     def _is_reached(self) -> bool:
         """Whether the last update was sent at the moment or after it, so that nothing has to follow."""
-        return self._moment_ns <= self._stands_ns and self._book.state is BookState.SYNCED
+        return self._moment_ns <= self._stands_ns
 
     def _apply(self, update: BookUpdate, bids: list[Level], asks: list[Level]) -> bool:
         last = self._book.last_update_id

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from streamsvc.gap import GapFilled, GapGivenUp, GapOpened, decode_note
+from streamsvc.schema import TRADE_KINDS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +27,9 @@ create table gaps (
 ) strict;
 create index gaps_of_stream on gaps (market, symbol, kind, epoch, first_id)
 """
+
+_WITH_IDS = TRADE_KINDS | {Kind.DEPTH}
+"""Kinds whose quarantined messages are missing ids; of the others nobody misses one."""
 
 OPEN, REPAIRED, UNREPAIRABLE = "open", "repaired", "unrepairable"
 
@@ -109,8 +113,10 @@ def apply_notes(connection: Connection, notes: Iterable[bytes]) -> None:
 
 
 def apply_quarantined(connection: Connection, ids: Iterable[QuarantinedId], committed_ns: int) -> None:
-    """Note messages whose ids were seen and that could not be recorded; what brought them again may repair them."""
+    """Note messages whose ids were seen and that could not be recorded; what brings them again repairs them."""
     for item in ids:
+        if item.kind not in _WITH_IDS:
+            continue
         _insert(
             connection,
             GapRow(

@@ -7,6 +7,7 @@ A stream is judged on its own: its connection may live and its neighbours flow w
 from __future__ import annotations
 
 import enum
+import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -55,6 +56,7 @@ class StreamHealth:
         messages: Accepted messages since the start.
         more_rows: Rows that they become beyond one each: an order-book level is a row.
         last_message: Monotonic time of the last one, seconds; None before the first.
+        quiet_at: When the exchange said last that it has sent nothing more; the silence counts from then on.
         late_messages: Messages since the start whose receive time lay too far behind their event time.
         latency_ms: How far that was for the last of them.
         subscribed_at: Since when the stream is subscribed, monotonic seconds; None while its connection is down.
@@ -67,6 +69,7 @@ class StreamHealth:
     messages: int = 0
     more_rows: int = 0
     last_message: float | None = None
+    quiet_at: float = -math.inf
     late_messages: int = 0
     latency_ms: int = 0
     subscribed_at: float | None = None
@@ -92,7 +95,8 @@ class StreamHealth:
         if timeout_sec is None:
             return Verdict.OK
         has_flowed = self.last_message is not None and self.last_message >= self.subscribed_at
-        silence_sec = now - (self.last_message if has_flowed and self.last_message is not None else self.subscribed_at)
+        since = self.last_message if has_flowed and self.last_message is not None else self.subscribed_at
+        silence_sec = now - max(since, self.quiet_at)
         if silence_sec > timeout_sec:
             return Verdict.STALLED
         if not has_flowed and silence_sec > timeouts.first_message_sec:

@@ -13,11 +13,12 @@ import attrs
 import trio
 
 from streamsvc.log import logger
+from streamsvc.schema import TRADE_KINDS
 from streamsvc.watchdog.health import Verdict
 from streamsvc.watchdog.repairs import RepairPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from streamsvc.venues.venue import Stream
     from streamsvc.watchdog.health import Health, StreamHealth, Timeouts
@@ -103,6 +104,22 @@ class Watch:
     def statistics(self) -> HealthReport:
         """The totals of the last look."""
         return self._report
+
+    def silent_trades(self, now: float) -> list[Stream]:
+        """Streams of trades that count as stalled now, unless they are only quiet."""
+        return [
+            slot.stream
+            for slot in self._watched
+            if slot.stream.kind in TRADE_KINDS and slot.verdict(now, self.timeouts) is Verdict.STALLED
+        ]
+
+    def mark_quiet(self, streams: Collection[Stream], now: float) -> None:
+        """The exchange has sent nothing more on these streams: their silence counts from now on."""
+        for slot, watched in self._watched.items():
+            if slot.stream in streams:
+                slot.quiet_at = now
+                watched.silent_since = None
+                logger.info("stream_quiet", **_names(slot), age_sec=int(slot.age_sec(now) or 0.0))
 
     def look(self, now: float) -> HealthReport:
         """Look at every stream, log what has changed, begin the repairs that are due; returns the totals."""
@@ -193,10 +210,20 @@ class Watch:
             watched.late_untold = 0
 
 
-async def run_watch(watch: Watch, interval_sec: float) -> None:
-    """Look once an interval, until cancelled. A look that comes late does not make the next ones late."""
+async def run_watch(
+    watch: Watch, interval_sec: float, ask_quiet: Callable[[Sequence[Stream]], Awaitable[Collection[Stream]]]
+) -> None:
+    """Look once an interval, until cancelled. A look that comes late does not make the next ones late.
+
+    Args:
+        watch: What looks.
+        interval_sec: The interval.
+        ask_quiet: Of silent streams of trades, gives those that are known to be only quiet; its time is bounded.
+    """
     next_look = trio.current_time()
     while True:
         next_look = max(next_look + interval_sec, trio.current_time())
         await trio.sleep_until(next_look)
+        if silent := watch.silent_trades(trio.current_time()):
+            watch.mark_quiet(await ask_quiet(silent), trio.current_time())
         watch.look(trio.current_time())

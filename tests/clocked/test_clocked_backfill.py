@@ -129,6 +129,36 @@ async def test_futures_trades_without_a_key(world):
     assert 1 == report.exit_code
 
 
+async def test_silent_trades_of_a_quiet_symbol_are_no_stall(world):
+    """The exchange's last id is ours: nothing is repaired, however long that lasts."""
+    world.has_rest = True
+    await world.open_exchange(activity=Activity(trades_per_sec=0.0005, quotes_per_sec=1))
+    async with world.recording(spot_kinds=(Kind.TRADE, Kind.AGG_TRADE, Kind.DEPTH)):
+        await trio.sleep(4 * 3600)
+    assert [] == world.log.events("stream_stalled")
+    assert len(world.log.events("stream_quiet")) > 50
+    asked = [path for _, _, path, _ in world.requests]
+    assert asked.count("/api/v3/aggTrades") <= 10
+    assert 0 == world.verify().exit_code
+
+
+async def test_silent_trades_of_a_stream_that_died_are_a_stall(world):
+    """The exchange has more than came: the stream is repaired, and what it missed is fetched meanwhile."""
+    world.has_rest = True
+    exchange = await world.open_exchange()
+    async with world.recording(**KINDS, trade_timeout=30.0, health_check_interval=10.0):
+        await trio.sleep(60)
+        exchange.mute(SPOT, "btcusdt@trade")
+        await trio.sleep(120)
+        assert ["trade"] == [event["kind"] for event in world.log.events("stream_stalled")]
+        assert "stall" in {event["cause"] for event in world.log.events("gap_opened")}
+        assert world.log.events("backfilled")
+        exchange.unmute(SPOT, "btcusdt@trade")
+        await trio.sleep(240)
+    assert 0 == world.verify().exit_code
+    assert {"repaired"} == {status for *_, status in ledger(world)}
+
+
 @pytest.mark.parametrize("is_backfilled", [False, True])
 async def test_a_crash_between_the_gap_and_its_repair(world, is_backfilled):
     """Whatever was in the journal counts after the next start, rows and ledger alike."""

@@ -165,6 +165,27 @@ def test_ids_that_nobody_can_bring_are_forgotten_without_a_word():
     assert [] == chain.filled
 
 
+def test_the_exchange_has_more_than_came():
+    """What lies between is missing; what comes of it after all is late."""
+    chain = begun()
+    assert not chain.pass_over(100, 5.0)
+    assert chain.pass_over(103, 5.0)
+    assert [(0, 101, 103)] == holes(chain)
+    assert ["stall"] == [one.cause for one in chain.missing]
+    assert Verdict.LATE is chain.take(101, 101, 1500, 6.0)
+    assert Verdict.NEW is chain.take(104, 104, 1600, 7.0)
+    assert [(0, 102, 103)] == holes(chain)
+
+
+def test_the_exchange_has_trades_and_nothing_has_come_at_all():
+    """The recording begins behind what it has then; from there on nothing is missed in silence."""
+    chain = Chain()
+    assert not chain.pass_over(103, 5.0)
+    assert not chain.pass_over(103, 6.0)
+    assert chain.pass_over(105, 7.0)
+    assert [(0, 104, 105)] == holes(chain)
+
+
 @given(st.data())
 def test_two_connections_that_lose_and_lag_record_every_id_that_came_once(data):
     """Recorded: what either brought, once. Missing: the rest between the first and the last recorded id."""

@@ -241,11 +241,19 @@ def test_300_quiet_symbols_on_one_connection():
     assert 300 == len(desk.named("stream_stalled"))
 
 
+async def nobody_knows(_streams):
+    """REST is down."""
+    return ()
+
+
 async def test_looks_come_once_an_interval(mock_clock):
     """A look that takes long makes the next one late, and not all that follow."""
     looks = []
 
     class Slow:
+        def silent_trades(self, _now: float) -> list:
+            return []
+
         def look(self, now: float) -> None:
             looks.append(now - start)
             if len(looks) == 2:
@@ -254,7 +262,7 @@ async def test_looks_come_once_an_interval(mock_clock):
     start = trio.current_time()
     mock_clock.autojump_threshold = 0
     with trio.move_on_after(131):
-        await run_watch(Slow(), INTERVAL_SEC)
+        await run_watch(Slow(), INTERVAL_SEC, nobody_knows)
     assert [25, 50, 80, 105, 130] == pytest.approx(looks)
 
 
@@ -270,7 +278,32 @@ async def test_a_stall_while_the_task_runs(autojump_clock):
     )
     desk.health.subscribed(desk.streams, trio.current_time())
     with capture_logs() as events, trio.move_on_after(180) as scope:
-        await run_watch(watch, INTERVAL_SEC)
+        await run_watch(watch, INTERVAL_SEC, nobody_knows)
     assert scope.cancelled_caught
     assert ["resubscribe"] == [step for _, step, _ in desk.asked]
     assert 1 == sum(event["event"] == "stream_stalled" for event in events)
+
+
+async def test_trades_that_are_only_quiet_are_no_stall(autojump_clock):
+    """The exchange says that it has sent nothing: no repair, and it is asked again after the timeout."""
+    desk = Desk(stream())
+    watch = Watch(
+        desk.health,
+        TIMEOUTS,
+        resubscribe=lambda stream: desk._note("resubscribe", stream),
+        replace=lambda stream: desk._note("replace", stream),
+        now=trio.current_time(),
+    )
+    asked_at, start = [], trio.current_time()
+
+    async def ask(streams):
+        asked_at.append(trio.current_time() - start)
+        await trio.sleep(3)
+        return set(streams)
+
+    desk.health.subscribed(desk.streams, trio.current_time())
+    with capture_logs() as events, trio.move_on_after(600):
+        await run_watch(watch, INTERVAL_SEC, ask)
+    assert [] == desk.asked
+    assert [175, 350, 525] == pytest.approx(asked_at)
+    assert {"health", "stream_quiet"} == {event["event"] for event in events} - {"stream_suspect"}
