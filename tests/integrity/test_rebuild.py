@@ -100,14 +100,42 @@ def test_over_midnight_and_several_files(folder):
     assert (77, 5, 72) == found(folder, (midnight_ms + 27 * SECOND_MS) * MS)
 
 
-def test_hours_after_the_snapshot(folder):
-    """Updates are looked for as far back as the snapshot lies, in whichever file."""
-    numbers_ = range(1, 400)
-    for begin in range(0, 400, 50):
-        part = [update(n, at_ms=BEGIN_MS + n * MINUTE_MS) for n in numbers_[begin : begin + 50]]
+@pytest.mark.parametrize("off_ms", [0, 1000 * DAY_MS])
+def test_hours_after_the_snapshot(folder, off_ms):
+    """Updates are looked for as far back as the snapshot lies, in whichever file, and if its clock was wrong."""
+    for begin in range(1, 400, 50):
+        part = [update(n, at_ms=BEGIN_MS + n * MINUTE_MS) for n in range(begin, begin + 50)]
         folder.put(SPOT, *part)
-    folder.put(SPOT, snapshot(2, at_ms=BEGIN_MS + 2 * MINUTE_MS + 1))
+    folder.put(SPOT, snapshot(2, at_ms=BEGIN_MS + 2 * MINUTE_MS + 1 + off_ms))
     assert (390, 2, 388) == found(folder, (BEGIN_MS + 390 * MINUTE_MS + 5) * MS)
+
+
+def test_a_quiet_symbol(folder):
+    """Hours without an update: the one that follows proves that none is missing."""
+    folder.put(SPOT, update(1), update(2), snapshot(1))
+    folder.put(SPOT, *(update(n, at_ms=BEGIN_MS + (n - 2) * 5 * HOUR_MS) for n in range(3, 6)))
+    assert (3, 1, 2) == found(folder, (BEGIN_MS + 9 * HOUR_MS) * MS)
+
+
+def test_only_the_files_that_matter_are_read(folder):
+    """Neither those before the snapshot nor those after the update that follows the moment."""
+
+    def hour(begin):
+        return [update(n, at_ms=BEGIN_MS + n * MINUTE_MS) for n in range(begin, begin + 60)]
+
+    others = [path for begin in (0, 60, 120) for path in folder.put(SPOT, *hour(begin))]
+    folder.put(SPOT, *hour(180), *hour(240), snapshot(185, at_ms=BEGIN_MS + 185 * MINUTE_MS))
+    others += [path for begin in (300, 360) for path in folder.put(SPOT, *hour(begin))]
+    for path in others:
+        path.write_bytes(b"nobody looks")
+    assert (290, 185, 105) == found(folder, (BEGIN_MS + 290 * MINUTE_MS) * MS)
+
+
+def test_an_update_that_a_wrong_clock_stamped(folder):
+    """One that the snapshot has taken in does not end the book, though its time lies after the moment."""
+    late = update(2, at_ms=BEGIN_MS + 15 * SECOND_MS)
+    folder.put(SPOT, update(1), late, *map(update, range(3, 20)), snapshot(4))
+    assert (10, 4, 6) == found(folder, moment(10))
 
 
 @pytest.mark.parametrize("off_ms", [-3 * MINUTE_MS, -1500, 1500, 3 * MINUTE_MS, 1000 * DAY_MS])
@@ -158,14 +186,15 @@ def test_a_day_that_was_merged(folder):
 
 
 def test_ids_that_start_over(folder):
-    """Another epoch is another chain: a snapshot of the old one is none for the new one."""
-    old = [update(n, at_ms=BEGIN_MS + n) for n in range(1000, 1010)]
+    """Another epoch is another chain: neither updates nor snapshots of the old one count in the new one."""
+    old = [update(n, at_ms=BEGIN_MS + n) for n in range(10, 30)]
     new = [update(n, epoch=1) for n in range(5, 30)]
-    folder.put(SPOT, *old, snapshot(1002, at_ms=BEGIN_MS + 1002), *new)
+    folder.put(SPOT, *old, snapshot(12, at_ms=BEGIN_MS + 12), *new)
     assert "there is no snapshot (depthSnapshot) at or before update 8" in reason(folder, moment(8))
-    folder.put(SPOT, snapshot(10, epoch=1))
+    stale = Snapshot(10, BEGIN_MS + 11 * SECOND_MS, [(50.0, 1.0)], [(60.0, 1.0)])
+    folder.put(SPOT, stale, snapshot(10, epoch=1))
     assert (12, 10, 2) == found(folder, moment(12))
-    assert (1007, 1002, 5) == found(folder, (BEGIN_MS + 1007) * MS)
+    assert (17, 12, 5) == found(folder, (BEGIN_MS + 17) * MS)
 
 
 def test_no_snapshot_before(folder):
