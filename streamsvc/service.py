@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from streamsvc.batch import open_block_channel
-from streamsvc.errors import DecodeError
 from streamsvc.intake import Intake
-from streamsvc.integrity.backfill import Backfill
 from streamsvc.integrity.ledger import Ledger
 from streamsvc.integrity.probe import Probes
 from streamsvc.integrity.resume import resume
@@ -29,8 +27,7 @@ from streamsvc.log import logger
 from streamsvc.persistence.nursery import Persistence, run_persistence
 from streamsvc.persistence.quarantine import Quarantine
 from streamsvc.persistence.tools import Tools
-from streamsvc.rest import RestUnavailableError
-from streamsvc.rest_governor import RestGovernor, Urgency
+from streamsvc.rest_uses import use_rest
 from streamsvc.schema import Market
 from streamsvc.shutdown import Shutdown, stop_after
 from streamsvc.streams.plan import ConnectionPlan, plan_connections
@@ -38,11 +35,9 @@ from streamsvc.streams.supervise import Supervisor
 from streamsvc.streams.tap import ReadTick
 from streamsvc.streams.transport import Wiring
 from streamsvc.venues.binance_futures import BinanceFutures
-from streamsvc.venues.binance_rest import WEIGHT_PER_MIN, exchange_info_request, parse_exchange_info
 from streamsvc.venues.binance_spot import BinanceSpot
 from streamsvc.watchdog.health import Health, Timeouts
 from streamsvc.watchdog.notify import run_watchdog
-from streamsvc.watchdog.symbols import check_symbols
 from streamsvc.watchdog.watch import Watch, run_watch
 
 if TYPE_CHECKING:
@@ -126,7 +121,7 @@ async def run(
                         watchdog_nursery.start_soon(shutdown.guard, sealers.warm)
                         for market in {plan.market for plan in plans}:
                             use = partial(
-                                _use_rest,
+                                use_rest,
                                 market,
                                 settings,
                                 around,
@@ -218,49 +213,3 @@ async def _begin_to_stop(shutdown: Shutdown, around: Surroundings, persistence: 
     await shutdown.wait_requested()
     around.notifier.stopping()
     persistence.drain()
-
-
-async def _use_rest(  # noqa: PLR0913 - all that REST serves
-    market: Market,
-    settings: Settings,
-    around: Surroundings,
-    *,
-    intake: Intake,
-    ledger: Ledger,
-    probes: Probes,
-    persistence: Persistence,
-) -> None:
-    """A market's REST, through one governor. It is not needed for recording: where it is down, that is an alarm."""
-    async with around.open_client(market) as client:
-        governor = RestGovernor(
-            client,
-            market,
-            weight_per_min=WEIGHT_PER_MIN[market],
-            share=settings.rest_weight_share,
-            wall_ns=around.wall_ns,
-            load_bans=persistence.load_bans,
-            save_ban=persistence.save_ban,
-        )
-        await governor.load()
-        probes.use(market, governor)
-        backfill = Backfill(
-            market,
-            host=client.host,
-            has_key=settings.binance_api_key is not None,
-            governor=governor,
-            chains=intake.chains,
-            intake=intake,
-            ledger=ledger,
-        )
-
-        async def statuses() -> dict[str, str]:
-            body = await governor.get(exchange_info_request(market), Urgency.NORMAL)
-            try:
-                return parse_exchange_info(body, ()).statuses
-            except DecodeError as fault:
-                raise RestUnavailableError(f"an answer that is not as documented: {fault}") from fault
-
-        symbols = settings.spot_symbols if market is Market.SPOT else settings.futures_symbols
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(check_symbols, market, symbols, statuses, around.rng)
-            nursery.start_soon(backfill.run)

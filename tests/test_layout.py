@@ -17,7 +17,7 @@ FLOORS = [
     {"streams", "persistence", "watchdog"},
     {"integrity"},
     {"intake", "surroundings", "shutdown", "dataset"},
-    {"live"},
+    {"live", "rest_uses"},
     {"service"},
     {"process", "demo"},
     {"cli"},

@@ -1,0 +1,82 @@
+"""What a market's REST is used for, all of it through one governor: symbols, last ids, backfill.
+
+It is not needed for recording: where it is down, that is an alarm, never a stop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from streamsvc.errors import DecodeError
+from streamsvc.integrity.backfill import Backfill
+from streamsvc.rest import RestUnavailableError
+from streamsvc.rest_governor import RestGovernor, Urgency
+from streamsvc.schema import Market
+from streamsvc.venues.binance_rest import WEIGHT_PER_MIN, exchange_info_request, parse_exchange_info
+from streamsvc.watchdog.symbols import check_symbols
+
+if TYPE_CHECKING:
+    from streamsvc.intake import Intake
+    from streamsvc.integrity.ledger import Ledger
+    from streamsvc.integrity.probe import Probes
+    from streamsvc.persistence.nursery import Persistence
+    from streamsvc.settings import Settings
+    from streamsvc.surroundings import Surroundings
+
+
+async def use_rest(  # noqa: PLR0913 - all that REST serves
+    market: Market,
+    settings: Settings,
+    around: Surroundings,
+    *,
+    intake: Intake,
+    ledger: Ledger,
+    probes: Probes,
+    persistence: Persistence,
+) -> None:
+    """Use a market's REST until cancelled.
+
+    Args:
+        market: The market.
+        settings: The settings.
+        around: The machine, or doubles of it.
+        intake: Where fetched rows go.
+        ledger: Told what cannot be fetched.
+        probes: Can ask this market from now on.
+        persistence: Keeps bans across restarts.
+    """
+    async with around.open_client(market) as client:
+        governor = RestGovernor(
+            client,
+            market,
+            weight_per_min=WEIGHT_PER_MIN[market],
+            share=settings.rest_weight_share,
+            wall_ns=around.wall_ns,
+            load_bans=persistence.load_bans,
+            save_ban=persistence.save_ban,
+        )
+        await governor.load()
+        probes.use(market, governor)
+        backfill = Backfill(
+            market,
+            host=client.host,
+            has_key=settings.binance_api_key is not None,
+            governor=governor,
+            chains=intake.chains,
+            intake=intake,
+            ledger=ledger,
+        )
+
+        async def statuses() -> dict[str, str]:
+            body = await governor.get(exchange_info_request(market), Urgency.NORMAL)
+            try:
+                return parse_exchange_info(body, ()).statuses
+            except DecodeError as fault:
+                raise RestUnavailableError(f"an answer that is not as documented: {fault}") from fault
+
+        symbols = settings.spot_symbols if market is Market.SPOT else settings.futures_symbols
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(check_symbols, market, symbols, statuses, around.rng)
+            nursery.start_soon(backfill.run)
