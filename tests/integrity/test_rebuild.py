@@ -90,6 +90,12 @@ def test_several_snapshots(folder):
     assert [(9, 3, 6), (15, 10, 5), (25, 20, 5)] == [found(folder, moment(number)) for number in (9, 15, 25)]
 
 
+def test_snapshots_of_one_time(folder):
+    """Their levels are told apart by their ids."""
+    folder.put(SPOT, *map(update, range(1, 30)), *(snapshot(number, at_ms=BEGIN_MS) for number in (9, 10, 3)))
+    assert (15, 10, 5) == found(folder, moment(15))
+
+
 def test_over_midnight_and_several_files(folder):
     """Days and rotations are no borders."""
     midnight_ms = (BEGIN_MS // DAY_MS + 1) * DAY_MS
