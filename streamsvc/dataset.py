@@ -24,7 +24,7 @@ from streamsvc.integrity.keys import KEY_COLUMNS
 from streamsvc.persistence.catalogue_reading import ReadingCatalogue
 from streamsvc.persistence.compaction_names import may_hold
 from streamsvc.persistence.layout import DataFolder
-from streamsvc.persistence.parquet import RowGroup, make_frame, make_record_frame, read_coded, to_ns
+from streamsvc.persistence.parquet import DataFrame, RowGroup, make_frame, make_record_frame, read_coded, to_ns
 from streamsvc.schema import COLUMNS, MARKETS_BY_LABEL, ColumnType, Kind, Market
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    import pandas as pd
     from numpy.typing import NDArray
 
 _ATTEMPTS = 20
@@ -68,7 +67,7 @@ def load(  # noqa: PLR0913 - what to read
     end: datetime | str | int,
     *,
     market: str | None = None,
-) -> pd.DataFrame:
+) -> DataFrame:
     """The rows of one stream whose `exchange_time` is `start` or later and before `end`, each message once.
 
     Memory holds the rows of the result and of one row group. Of the files only those are read that may hold such rows,
@@ -105,7 +104,10 @@ def load(  # noqa: PLR0913 - what to read
                 return _load([folder.root / path for path in paths], stream[0], symbol, first_ns, end_ns)
             except FileNotFoundError as fault:
                 gone = fault
-    raise DamagedError(f"the catalogue lists a file that is not there: {gone}") from gone
+    raise DamagedError(
+        f"the catalogue lists a file that is not there ({gone}); where a compaction was killed, the next start of the "
+        "service or `streamsvc compact` ends it"
+    ) from gone
 
 
 def gaps(  # noqa: PLR0913 - what to read
@@ -116,7 +118,7 @@ def gaps(  # noqa: PLR0913 - what to read
     end: datetime | str | int,
     *,
     market: str | None = None,
-) -> pd.DataFrame:
+) -> DataFrame:
     """What is missing in `load` with the same arguments, from the gap ledger: a row a gap that is not repaired.
 
     Args:
@@ -173,7 +175,7 @@ def _times(start: datetime | str | int, end: datetime | str | int) -> tuple[int,
     return first_ns, end_ns
 
 
-def _load(paths: list[Path], kind: Kind, symbol: str, first_ns: int, end_ns: int) -> pd.DataFrame:
+def _load(paths: list[Path], kind: Kind, symbol: str, first_ns: int, end_ns: int) -> DataFrame:
     schema = COLUMNS[kind]
     gathered = _Gathered(schema)
     for path in paths:

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import json
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 import attrs
 
 from streamsvc.persistence.catalogue import Catalogue, SealedFile
 from streamsvc.persistence.compaction_day import Day
-
-if TYPE_CHECKING:
-    import sqlite3
 
 _TABLE = (
     "create table if not exists compactions (kind text not null, market text not null, date text not null, "
@@ -25,6 +21,7 @@ _TABLE = (
 )
 _COLUMNS = "path, kind, market, date, rows, size_bytes, sha256, first_exchange_ns, last_exchange_ns"
 _OF_DAY = "kind = ? and market = ? and date = ?"
+_FORGET = f"delete from compactions where {_OF_DAY}"  # noqa: S608 - constants of ours
 
 
 @attrs.frozen
@@ -100,18 +97,14 @@ class CompactionCatalogue(Catalogue):
                 f"insert into files ({_COLUMNS}, segment) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - ours
                 [(*attrs.astuple(file), PurePosixPath(file.path).stem) for file in intent.made],
             )
-            _forget(connection, intent.day)
+            connection.execute(_FORGET, attrs.astuple(intent.day))
 
     def forget(self, intent: Intent) -> None:
         """The folders were not exchanged."""
         with self._transaction() as connection:
-            _forget(connection, intent.day)
+            connection.execute(_FORGET, attrs.astuple(intent.day))
 
     def remove_files(self, day: Day) -> None:
         """A day is no longer part of the data set."""
         with self._transaction() as connection:
             connection.execute(f"delete from files where {_OF_DAY}", attrs.astuple(day))  # noqa: S608 - ours
-
-
-def _forget(connection: sqlite3.Connection, day: Day) -> None:
-    connection.execute(f"delete from compactions where {_OF_DAY}", attrs.astuple(day))  # noqa: S608 - ours

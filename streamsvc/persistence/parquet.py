@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from streamsvc.schema import ColumnType
 
+DataFrame = pd.DataFrame
+"""What readers of the data set are given."""
+
 _DTYPES: dict[str, str] = {
     "timestamp": "datetime64[ns, UTC]",
     "int64": "int64",
