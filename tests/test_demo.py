@@ -21,6 +21,8 @@ from streamsvc.cli import main
 from streamsvc.demo import compare, print_comparison
 from streamsvc.integrity.report import Gap, Report, StreamCoverage
 from streamsvc.integrity.verify import verify_folder
+from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.gap_table import GapRow
 from streamsvc.schema import Market
 from streamsvc.simulator.exchange import Exchange
 from streamsvc.simulator.ledger import IdRanges, StreamRecord
@@ -103,7 +105,7 @@ def test_it_ends_well(demos, where):
     """What is missing is exactly what the exchange withheld, so it exits 0, and says nothing on standard error."""
     shown = demos[where]
     assert (0, "") == (shown.code, shown.errors), shown.output
-    assert "What is missing is exactly what the exchange withheld." in shown.output
+    assert "What was fetched again or is missing is exactly what the exchange withheld." in shown.output
 
 
 def test_plain_lines_tell_the_story_in_order(plain):
@@ -115,7 +117,7 @@ def test_plain_lines_tell_the_story_in_order(plain):
         "! the exchange speaks again",
         "! the exchange cuts all 3 futures connections",
         "INCOMPLETE: ",
-        "What is missing is exactly what the exchange withheld.",
+        "What was fetched again or is missing is exactly what the exchange withheld.",
         "Ask the files",
         "Verify again:",
     ]
@@ -151,14 +153,19 @@ def test_nothing_unexpected_is_in_the_log(plain):
     """Alarms belong to the two faults."""
     alarms = {event["event"] for event in plain.events() if event["level"] not in ("debug", "info")}
     expected = {"stream_stalled", "stream_repair", "stream_suspect", "stream_late", "connection_lost", "gap_opened"}
-    assert alarms <= expected
+    assert alarms <= expected | {"gap_unrepairable", "backfill_failed"}
 
 
 def test_the_data_set_lacks_what_was_withheld(plain):
-    """The muted stream has its hole; nothing is damaged, and all is sealed."""
+    """Order-book updates of the cut; trades of the muted stream were fetched again; nothing is damaged."""
     report = verify_folder(plain.folder)
     assert (1, [], 0) == (report.exit_code, report.errors, report.unsealed_segments)
-    assert ("spot", "BTCUSDT", "trade") in {(gap.market, gap.symbol, gap.kind) for gap in report.gaps}
+    assert ("futures", "BTCUSDT", "depth") in {(gap.market, gap.symbol, gap.kind) for gap in report.gaps}
+    assert ("spot", "BTCUSDT", "trade") not in {(gap.market, gap.symbol, gap.kind) for gap in report.gaps}
+    with Catalogue.open_to_read(plain.folder / "catalogue.sqlite") as catalogue:
+        assert ("spot", "BTCUSDT", "trade") in {
+            (row.market, row.symbol, row.kind) for row in catalogue.gaps("repaired")
+        }
     assert {"trade", "aggTrade", "depth", "bookTicker", "markPrice"} == {stream.kind for stream in report.coverage}
 
 
@@ -193,7 +200,7 @@ def test_ctrl_c_ends_it_in_good_order(tmp_path):
         finally:
             demo.kill()
     assert (0, "") == (demo.returncode, errors)
-    assert "What is missing is exactly what the exchange withheld." in output
+    assert "What was fetched again or is missing is exactly what the exchange withheld." in output
 
 
 def test_a_folder_that_is_not_empty(tmp_path, capsys):
@@ -257,6 +264,14 @@ def test_what_is_missing_beside_what_was_withheld(record, report, is_exact):
     assert [is_exact] == [one.is_exact for one in compare(exchange_with(record), report, {})]
 
 
+@pytest.mark.parametrize(("last_id", "is_exact"), [(50, True), (49, False), (51, False)])
+def test_what_was_fetched_again_is_no_longer_missing(last_id, is_exact):
+    """It was withheld all the same: both together must be what the exchange withheld."""
+    row = GapRow("spot", "BTCUSDT", "trade", 0, 45, last_id, None, None, "exchange", 1, "repaired", None, 1, 2)
+    (one,) = compare(exchange_with(sent((1, 40), (51, 100))), found((41, 44)), {}, [row])
+    assert is_exact == one.is_exact
+
+
 def test_a_stream_that_ends_too_early():
     """What was sent well before the end and lies behind the last recorded id is lost as well."""
     exchange = exchange_with(sent((1, 100)))
@@ -276,5 +291,5 @@ def test_the_verdict_is_printed(gap, wrong, answer):
     out = Console(file=io.StringIO(), width=200)
     assert wrong == print_comparison(exchange_with(sent((1, 40), (51, 100))), found(gap), out, {})
     lines = out.file.getvalue().splitlines()
-    assert ["spot", "BTCUSDT", "trade", str(gap[1] - gap[0] + 1), "10", answer] == lines[2].split()
+    assert ["spot", "BTCUSDT", "trade", "10", "0", str(gap[1] - gap[0] + 1), answer] == lines[2].split()
     assert ("exactly" in lines[-1]) == (not wrong)
