@@ -237,6 +237,17 @@ class Intake:
         """Wait until the writer's channel has room."""
         await self._sender.wait_room()
 
+    def record_snapshot(self, stream: Stream, epoch: int, body: bytes) -> None:
+        """Record an order book that REST gave, right after `wait_room`.
+
+        Args:
+            stream: The stream of its updates.
+            epoch: The epoch of their ids.
+            body: The exchange's own JSON.
+        """
+        text = journal_text(stream.symbol, body)
+        self._put_fetched(stream.market, Kind.DEPTH_SNAPSHOT, [text], [], epoch)
+
     def take_fetched(self, stream: Stream, epoch: int, rows: Sequence[tuple[int, bytes]]) -> int:
         """Record what is still missing of the rows that REST gave, right after `wait_room`; returns how many.
 
@@ -248,23 +259,24 @@ class Intake:
         chain = self.chains.track(stream).chain
         texts = [journal_text(stream.symbol, raw) for number, raw in rows if chain.take_fetched(epoch, number, number)]
         if texts:
-            received_ns, count = self._wall_ns(), len(texts)
-            notes = self.chains.filled(received_ns)
-            messages = texts + notes
-            self._sender.put_nowait(
-                Block(
-                    market=stream.market,
-                    source=Source.REST,
-                    connection=0,
-                    received_ns=received_ns,
-                    kinds=bytes([stream.kind]) * count + bytes([NOTE_KIND]) * len(notes),
-                    messages=messages,
-                    size_bytes=sum(map(len, messages)),
-                    epochs=[epoch] * count + [0] * len(notes) if epoch else None,
-                )
-            )
-            self.counts.backfilled += count
+            self._put_fetched(stream.market, stream.kind, texts, self.chains.filled(self._wall_ns()), epoch)
+            self.counts.backfilled += len(texts)
         return len(texts)
+
+    def _put_fetched(self, market: Market, kind: Kind, texts: list[bytes], notes: list[bytes], epoch: int) -> None:
+        messages = texts + notes
+        self._sender.put_nowait(
+            Block(
+                market=market,
+                source=Source.REST,
+                connection=0,
+                received_ns=self._wall_ns(),
+                kinds=bytes([kind]) * len(texts) + bytes([NOTE_KIND]) * len(notes),
+                messages=messages,
+                size_bytes=sum(map(len, messages)),
+                epochs=[epoch] * len(texts) + [0] * len(notes) if epoch else None,
+            )
+        )
 
     def _decode(
         self, market: Market, connection: int, batch: Batch, notices: list[bytes]

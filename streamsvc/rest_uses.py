@@ -1,4 +1,4 @@
-"""What a market's REST is used for, all of it through one governor: symbols, last ids, backfill.
+"""What a market's REST is used for, all of it through one governor: symbols, last ids, backfill, snapshots.
 
 It is not needed for recording: where it is down, that is an alarm, never a stop.
 """
@@ -11,6 +11,7 @@ import trio
 
 from streamsvc.errors import DecodeError
 from streamsvc.integrity.backfill import Backfill
+from streamsvc.integrity.snapshots import Snapshots
 from streamsvc.rest import RestUnavailableError
 from streamsvc.rest_governor import RestGovernor, Urgency
 from streamsvc.schema import Market
@@ -69,6 +70,15 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
             ledger=ledger,
         )
 
+        snapshots = Snapshots(
+            market,
+            chains=intake.chains,
+            governor=governor,
+            recorder=intake,
+            interval_sec=settings.snapshot_interval_sec,
+            levels=settings.snapshot_levels,
+        )
+
         async def statuses() -> dict[str, str]:
             body = await governor.get(exchange_info_request(market), Urgency.NORMAL)
             try:
@@ -80,3 +90,4 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
         async with trio.open_nursery() as nursery:
             nursery.start_soon(check_symbols, market, symbols, statuses, around.rng)
             nursery.start_soon(backfill.run)
+            nursery.start_soon(snapshots.run)

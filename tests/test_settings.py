@@ -87,6 +87,8 @@ DEFAULTS = {
     "RUN_HOURS": "",
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "json",
+    "SNAPSHOT_INTERVAL_SEC": "3600",
+    "SNAPSHOT_LEVELS": "1000",
     "REST_WEIGHT_SHARE": "0.5",
     "CONNECT_TIMEOUT_SEC": "20",
     "FIRST_MESSAGE_SEC": "60",

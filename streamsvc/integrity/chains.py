@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamsvc.gap import GapFilled, encode_note
+from streamsvc.integrity.books import BookChain, BookState
 from streamsvc.integrity.continuity import Chain, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
 from streamsvc.integrity.sequence import Coverage, IdRange, covered
@@ -20,16 +21,54 @@ _CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed"}
 """What the ledger calls the end of a connection; any other is a `disconnect`."""
 
 
-class Track:
-    """A stream, its chain, and the number of the connection attempt that carried it last."""
+BOOK_HELD_MAX = 1000
+"""Updates that a book holds by their ids until there is a snapshot."""
 
-    __slots__ = ("chain", "connection", "labels", "stream")
+
+class Track:
+    """A stream, its chain, its book if it has one, and the connection attempt that carried it last."""
+
+    __slots__ = ("_told_state", "book", "chain", "connection", "is_begun", "labels", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.chain = Chain()
+        self.book: BookChain[None] | None = None
+        if stream.kind is Kind.DEPTH:
+            self.book = BookChain(stream.market, BOOK_HELD_MAX)
+        self._told_state = BookState.SYNCING
+        self.is_begun = False
         self.connection = 0
         self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
+
+    def take_update(self, head: Any) -> None:
+        """Bring the book on by an update that continues the chain, or comes behind a hole."""
+        if self.book is not None:
+            self.is_begun = True
+            self.book.take_update(head.U, head.u, head.pu, None)
+            self._tell()
+
+    def take_snapshot(self, last_update_id: int) -> None:
+        """Bring the book on by a snapshot."""
+        if self.book is not None:
+            self.book.take_snapshot(last_update_id)
+            self._tell()
+
+    def lose_book(self) -> None:
+        """The ids have started over."""
+        if self.book is not None:
+            self.book.lose()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.book is None or self.book.state is self._told_state:
+            return
+        self._told_state = self.book.state
+        fields = {"market": self.stream.market.label, "symbol": self.stream.symbol}
+        if self.book.state is BookState.SYNCED:
+            logger.info("book_synced", **fields, update_id=self.book.last_update_id)
+        elif self.book.state is BookState.LOST:
+            logger.warning("book_lost", **fields, update_id=self.book.last_update_id)
 
 
 class Chains:
@@ -64,14 +103,18 @@ class Chains:
         if stream.kind is Kind.KLINE_1M and not head.k.x:
             return True  # Only closed candles chain.
         first, last = covered(stream.market, stream.kind, head)
-        if chain.take(first, last, head.E, now) is Verdict.DUPLICATE:
+        verdict = chain.take(first, last, head.E, now)
+        if verdict is Verdict.DUPLICATE:
             self.duplicates += 1
             return False
         if chain.epoch != epoch:
             self.has_epochs = True
+            track.lose_book()
             logger.warning("ids_started_over", **track.labels, epoch=chain.epoch, first_id=first)
         if chain.missing or chain.filled:
             self._holed[track] = None
+        if track.book is not None and verdict is Verdict.NEW:
+            track.take_update(head)
         return True
 
     def filled(self, closed_ns: int) -> list[bytes]:
@@ -118,6 +161,10 @@ class Chains:
         if track.chain.missing:
             self._holed[track] = None
         return has_missed
+
+    def books(self, market: Market) -> list[Track]:
+        """The streams of order books of a market."""
+        return [track for track in self._tracks.values() if track.book is not None and track.stream.market is market]
 
     def connected(self, streams: Iterable[Stream], connection: int) -> None:
         """A connection attempt carries these streams from now on."""

@@ -29,7 +29,6 @@ ValueSource = Literal["default", ".env", "environment", "file"]
 LATER_VARIABLES = (
     "MAX_CONNECTION_AGE_SEC",
     "REDUNDANCY",
-    "SNAPSHOT_INTERVAL_SEC",
     "RETENTION_DAYS",
     "RAW_ARCHIVE",
     "CVD_RESET",

@@ -83,6 +83,13 @@ class Settings:
         read_small_file, "a file that holds the key alone", "File with the API key, e.g. a systemd credential."
     )
 
+    snapshot_interval_sec: float = number(
+        3600.0,
+        "s",
+        (10, 604800),
+        "Time between snapshots of a synced order book; a broken one gets one at once.",
+    )
+    snapshot_levels: int = choice(1000, "", (100, 500, 1000), "Levels a side that a snapshot has.")
     rest_weight_share: float = number(
         0.5, "", (0.42, 1), "Part of what the exchange's REST takes from one address in a minute that may be ours."
     )
