@@ -58,6 +58,16 @@ class CompactionCatalogue(Catalogue):
         with self._connection() as connection:
             return [Day(*row) for row in connection.execute(query, (date,))]
 
+    def newest_exchange_ns(self) -> int | None:
+        """The newest time that an exchange itself has stamped on what was recorded; None where nothing bears one."""
+        query = (
+            "select max(last_exchange_ns) from streams "
+            "where kind in ('trade', 'aggTrade', 'depth', 'kline_1m', 'markPrice')"
+        )
+        with self._connection() as connection:
+            (newest_ns,) = connection.execute(query).fetchone()
+        return None if newest_ns is None else int(newest_ns)
+
     def files_of(self, day: Day) -> list[SealedFile]:
         """The files of a day, by path."""
         query = f"select {_COLUMNS} from files where {_OF_DAY} order by path"  # noqa: S608 - constants of ours

@@ -166,6 +166,21 @@ async def test_what_a_kill_left_half_done_is_ended_at_the_start(recorded, autoju
     assert_agreed(recorded.folder)
 
 
+async def test_a_clock_that_was_set_years_ahead_removes_nothing(recorded, log, autojump_clock):
+    """Days are old by the newest time that the exchange has stamped, too; a clock that is behind keeps more."""
+    await run_for(MOMENT_SEC, keeping(recorded, FINISHED_MS + 5000 * DAY_MS, retention_days=1))
+    assert {"day_compacted"} == set(told(log))
+    await run_for(MOMENT_SEC, keeping(recorded, FINISHED_MS - 5000 * DAY_MS, retention_days=1))
+    assert ["2023-11-14", "2023-11-15"] == compacted_dates(recorded)
+
+
+async def test_where_the_exchange_stamps_nothing_the_clock_decides(recorded, log, autojump_clock):
+    """As with bookTicker of spot alone."""
+    recorded.sql("update streams set kind = 'bookTicker'")
+    await run_for(MOMENT_SEC, keeping(recorded, FINISHED_MS + 50 * DAY_MS, retention_days=1))
+    assert ["day_removed"] * 2 == told(log)
+
+
 async def test_a_file_system_that_cannot_exchange_folders_is_told_and_old_days_go_nevertheless(
     recorded, log, monkeypatch, autojump_clock
 ):
@@ -173,12 +188,14 @@ async def test_a_file_system_that_cannot_exchange_folders_is_told_and_old_days_g
         raise UsageError("no renameat2")
 
     monkeypatch.setattr(compaction_task, "require_exchange", cannot)
+    recorded.publish(trade(9, time_ms=TIME_MS + 2 * DAY_MS))
     await run_for(MOMENT_SEC, keeping(recorded, FINISHED_MS + DAY_MS, retention_days=1))
     assert ["day_removed", "compaction_impossible"] == told(log)
-    assert 2 == len(list(recorded.folder.parquet.rglob("*.parquet")))
+    assert 3 == len(list(recorded.folder.parquet.rglob("*.parquet")))
 
 
 async def test_old_days_are_removed_where_that_is_wanted(recorded, log, autojump_clock):
+    recorded.publish(trade(9, time_ms=TIME_MS + 6 * DAY_MS))
     await run_for(MOMENT_SEC, keeping(recorded, FINISHED_MS + 5 * DAY_MS, retention_days=5))
     assert [("day_removed", "2023-11-14"), ("day_compacted", "2023-11-15")] == [
         (event["event"], event["date"]) for event in log
@@ -188,6 +205,7 @@ async def test_old_days_are_removed_where_that_is_wanted(recorded, log, autojump
 
 async def test_a_day_with_foreign_files_is_not_removed_and_told(recorded, log, autojump_clock):
     next(recorded.folder.parquet.glob("trade/*/*14")).joinpath("mine").touch()
+    recorded.publish(trade(9, time_ms=TIME_MS + 2 * DAY_MS))
     await run_for(MOMENT_SEC, keeping(recorded, FINISHED_MS + DAY_MS, retention_days=1))
     assert ["day_not_removed", "compaction_postponed", "day_compacted"] == told(log)
 
