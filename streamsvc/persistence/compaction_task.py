@@ -83,7 +83,11 @@ class Housekeeping:
             return
         unfinished = date_of(self.wall_ns() - FINISHED_SEC * 10**9)
         for day in await self.run_blocking(catalogue.days_with_rotations, unfinished):
-            await self._compact(day)
+            try:
+                await self._compact(day)
+            except DiskFullError as fault:
+                logger.warning("compaction_postponed", **attrs.asdict(day), detail=str(fault))
+                await self._recover()
 
     async def _remove(self, day: Day) -> None:
         names = attrs.asdict(day)
@@ -105,6 +109,8 @@ class Housekeeping:
             raise
         except Exception as fault:  # noqa: BLE001 - one day that cannot be compacted must not stop the recording
             logger.error("compaction_failed", **names, detail=repr(fault))
+            # A builder that was killed has left what it had made.
+            await self._recover()
             return
         seconds = round(trio.current_time() - started, 3)
         try:

@@ -14,6 +14,7 @@ from verify_samples import DAY_MS, TIME_MS, Recorded, trade
 from streamsvc.errors import DiskFullError, StreamsvcError, UsageError
 from streamsvc.persistence import compaction_task
 from streamsvc.persistence.compaction_build import build_day
+from streamsvc.persistence.compaction_day import BUILD_PREFIX
 from streamsvc.persistence.compaction_task import FINISHED_SEC, Housekeeping, date_of
 
 MIDNIGHT_MS = (TIME_MS // DAY_MS + 1) * DAY_MS
@@ -97,12 +98,25 @@ async def test_a_day_that_cannot_be_built_stops_nothing(recorded, log, autojump_
 
     def build(root, work):
         if work.day.date == "2023-11-14":
+            (recorded.folder.tmp / f"{BUILD_PREFIX}left-by-a-killed-builder").mkdir()
             raise MemoryError
         return build_day(root, work)
 
     await run_for(1.5 * ROUNDS_SEC, keeping(recorded, FINISHED_MS + DAY_MS, build=build))
     assert ["2023-11-15"] == compacted_dates(recorded)
     assert ["compaction_failed", "day_compacted", "compaction_failed"] == told(log)
+    assert_agreed(recorded.folder)
+
+
+async def test_a_day_for_which_there_is_no_room_does_not_hold_up_the_others(recorded, log, autojump_clock):
+    def build(root, work):
+        if work.day.date == "2023-11-14":
+            raise DiskFullError("full")
+        return build_day(root, work)
+
+    await run_for(MOMENT_SEC, keeping(recorded, FINISHED_MS + DAY_MS, build=build))
+    assert ["compaction_postponed", "day_compacted"] == told(log)
+    assert ["2023-11-15"] == compacted_dates(recorded)
     assert_agreed(recorded.folder)
 
 
