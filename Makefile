@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 # it) cost more than they find.
 NOT_FOR_US := ASYNC9,ASYNC114,ASYNC124
 
-.PHONY: help demo test lint unit bench clean
+.PHONY: help demo test lint unit simulate bench clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -38,6 +38,9 @@ lint: $(VENV)/test.stamp  ## style, types, Trio's mistakes
 
 unit: $(VENV)/test.stamp  ## the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+simulate: $(VENV)/test.stamp  ## seeds of the simulation: SEED=7, or SEEDS=1..1000 on all cores
+	$(BIN)/python tests/simulation/simulate.py $(if $(SEED),$(SEED),$(or $(SEEDS),1..100)) $(if $(JOBS),--jobs $(JOBS))
 
 bench: $(VENV)/test.stamp  ## beside its peers, in one run
 	$(BIN)/python tests/benchmarks/capture.py

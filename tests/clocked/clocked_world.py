@@ -105,15 +105,19 @@ class World:
         """The exchange's clock."""
         return START_NS + round((trio.current_time() - self._started) * 1e9)
 
-    async def open_exchange(self, *, activity=CALM, symbols=("BTCUSDT",), markets=(Market.SPOT,), tls=None, **changes):
-        """Open a simulated exchange at the hosts of these markets; `changes` are of its options."""
+    async def open_exchange(
+        self, *, activity=CALM, symbols=("BTCUSDT",), markets=(Market.SPOT,), tls=None, source=None, **changes
+    ):
+        """Open a simulated exchange at the hosts of these markets; `changes` are of its options, `source` its seed."""
+        sources = {"seed": 7} | (source or {})
         exchange = Exchange(
             [
-                SyntheticSource(market, dict.fromkeys(symbols, activity), start_us=self.wall_ns() // 1000, seed=7)
+                SyntheticSource(market, dict.fromkeys(symbols, activity), start_us=self.wall_ns() // 1000, **sources)
                 for market in markets
             ],
             options={market: attrs.evolve(default_options(market), **changes) for market in markets},
             wall_ns=self.wall_ns,
+            is_logging=source is not None,
         )
         for host, market in HOSTS.items():
             self.servers[host] = partial(exchange.serve_stream, market, tls=tls)
