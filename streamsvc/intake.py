@@ -35,7 +35,7 @@ from streamsvc.venues.binance_heads import (
 from streamsvc.venues.binance_rest import journal_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from streamsvc.integrity.chains import Track
     from streamsvc.streams.plan import ConnectionPlan
@@ -180,6 +180,7 @@ class Intake:
         Returns:
             The accepted messages, None if there are none; and the notices, in order.
         """
+        doubled = self.chains.doubled
         lanes, late_from_ms = self._lanes[market], batch.received_ns // 1_000_000 - self._late_ms
         taken = _Taken()
         accepted, kinds, epochs = taken.messages, taken.kinds, taken.epochs
@@ -198,7 +199,7 @@ class Intake:
             if lane.is_trade and head.id == chain.next_id:  # The usual case costs no call.
                 chain.next_id = head.id + 1
                 chain.event_ms = head.E
-            elif lane.is_chained and not self.chains.takes(lane.track, head, now):
+            elif (lane.is_chained or doubled) and not self._takes(lane, head, text, now):
                 continue
             if lane.is_depth:
                 health.more_rows += max(1, text.count(b"[") - _DEPTH_BRACKETS) - 1
@@ -216,6 +217,27 @@ class Intake:
         if not accepted:
             return None, notices
         return self._block(market, connection, batch, taken), notices
+
+    def _takes(self, lane: _Lane, head: Any, text: bytes, now: float) -> bool:
+        """Whether a message is recorded: it is none that was seen already."""
+        if lane.is_chained and not self.chains.takes(lane.track, head, now):
+            return False
+        return lane.track not in self.chains.doubled or not self._is_repeated(lane, head, text, now)
+
+    def _is_repeated(self, lane: _Lane, head: Any, text: bytes, now: float) -> bool:
+        """Whether another connection brought a message whose ids do not chain; the keys are those of `binance.md`."""
+        match lane.track.stream.kind:
+            case Kind.BOOK_TICKER:
+                key: Hashable = head.u
+            case Kind.MARK_PRICE:
+                key = head.E
+            case Kind.KLINE_1M if not head.k.x:
+                key = head.E, head.k.t
+            case Kind.FORCE_ORDER:
+                key = text[text.find(b'"o":') :]
+            case _:
+                return False
+        return self.chains.is_repeated(lane.track, key, now)
 
     def _block(self, market: Market, connection: int, batch: Batch, taken: _Taken) -> Block:
         """What was taken of a batch, and what it means for the ledger."""
@@ -333,6 +355,7 @@ class IntakePort:
         self._plan = plan
         self._number = number
         self._sender = sender
+        intake.chains.dialled(plan.streams, number)
 
     def opened(self) -> None:
         """The connection stands and its streams were asked for."""
@@ -363,5 +386,5 @@ class IntakePort:
     def close(self, cause: str) -> None:
         """The connection is gone."""
         self._sender.close()
-        self._intake.chains.disconnected(self._plan.streams, cause)
-        self._intake.health.unsubscribed(self._plan.streams)
+        if self._intake.chains.disconnected(self._plan.streams, self._number, cause, trio.current_time()):
+            self._intake.health.unsubscribed(self._plan.streams)

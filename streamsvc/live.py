@@ -57,6 +57,8 @@ class Live:
         counts, state = self.intake.counts, self.persistence.state
         return {
             "received": counts.received,
+            "duplicates": counts.duplicates,
+            "backfilled": counts.backfilled,
             "notices": counts.notices,
             "quarantined": counts.quarantined,
             "shed": counts.shed,

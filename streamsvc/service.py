@@ -96,7 +96,9 @@ async def run(
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
-                ledger = Ledger(intake.chains.overdue, sender, around.wall_ns, settings.gap_grace_sec)
+                ledger = Ledger(
+                    intake.chains.overdue, sender, around.wall_ns, settings.gap_grace_sec, intake.chains.forget_seen
+                )
                 live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
 
                 probes = Probes(intake.chains)

@@ -55,6 +55,7 @@ DEFAULTS = {
     "BINANCE_FUTURES_WS_URL": "wss://fstream.binance.com",
     "BINANCE_FUTURES_REST_URL": "https://fapi.binance.com",
     "TLS_CA_FILE": "",
+    "MAX_CONNECTION_AGE_SEC": "82800",
     "STREAM_IDLE_SEC": "120",
     "PING_INTERVAL_SEC": "20",
     "PING_TIMEOUT_SEC": "10",

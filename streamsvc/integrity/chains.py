@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from streamsvc.gap import GapFilled, encode_note
@@ -13,13 +14,18 @@ from streamsvc.log import logger
 from streamsvc.schema import CHAINED_KINDS, Kind, Market
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from streamsvc.venues.venue import Stream
 
 _CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed"}
 """What the ledger calls the end of a connection; any other is a `disconnect`."""
 
+
+SEEN_MAX = 100_000
+"""Messages of one stream that are remembered while two connections bring it."""
+SEEN_SEC = 60.0
+"""So long after one of them has gone, the other may still lag behind it."""
 
 BOOK_HELD_MAX = 1000
 """Updates that a book holds by their ids until there is a snapshot."""
@@ -28,7 +34,19 @@ BOOK_HELD_MAX = 1000
 class Track:
     """A stream, its chain, its book if it has one, and the connection attempt that carried it last."""
 
-    __slots__ = ("_told_state", "book", "chain", "connection", "is_begun", "labels", "stream")
+    __slots__ = (
+        "_told_state",
+        "_unfed",
+        "book",
+        "carriers",
+        "chain",
+        "connection",
+        "is_begun",
+        "labels",
+        "seen",
+        "seen_until",
+        "stream",
+    )
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -37,16 +55,38 @@ class Track:
         if stream.kind is Kind.DEPTH:
             self.book = BookChain(stream.market, BOOK_HELD_MAX)
         self._told_state = BookState.SYNCING
+        self._unfed: list[tuple[int, int, int]] = []
         self.is_begun = False
         self.connection = 0
+        self.carriers: set[int] = set()
+        self.seen: dict[Hashable, None] = {}
+        self.seen_until = -math.inf
         self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
 
     def take_update(self, head: Any) -> None:
-        """Bring the book on by an update that continues the chain, or comes behind a hole."""
-        if self.book is not None:
-            self.is_begun = True
-            self.book.take_update(head.U, head.u, head.pu, None)
-            self._tell()
+        """Bring the book on, in the order of ids: what lies behind a hole waits until that is filled, or is told."""
+        if self.book is None:
+            return
+        self.is_begun = True
+        self._unfed.append((head.u, head.U, head.pu))
+        if len(self._unfed) < BOOK_HELD_MAX and any(not one.is_told for one in self.chain.missing):
+            return
+        for final, first, previous in sorted(self._unfed):
+            self.book.take_update(first, final, previous, None)
+        self._unfed.clear()
+        self._tell()
+
+    def is_repeated(self, key: Hashable, now: float) -> bool:
+        """Whether a message without an id that chains was seen already, while two connections bring the stream."""
+        if len(self.carriers) < 2 and now >= self.seen_until:
+            self.seen.clear()
+            return False
+        if key in self.seen:
+            return True
+        self.seen[key] = None
+        if len(self.seen) > SEEN_MAX:
+            del self.seen[next(iter(self.seen))]
+        return False
 
     def take_snapshot(self, last_update_id: int) -> None:
         """Bring the book on by a snapshot."""
@@ -80,6 +120,7 @@ class Chains:
     Attributes:
         has_epochs: Whether any stream's ids have ever started over.
         duplicates: Messages that were seen already.
+        doubled: Streams that two connections bring, or have brought until a moment ago.
     """
 
     def __init__(self, streams: Iterable[Stream]) -> None:
@@ -87,6 +128,7 @@ class Chains:
         self._holed: dict[Track, None] = {}  # Where something was missing when we looked last.
         self.has_epochs = False
         self.duplicates = 0
+        self.doubled: set[Track] = set()
 
     def track(self, stream: Stream) -> Track:
         """A stream's track, on whatever route it is subscribed."""
@@ -113,7 +155,7 @@ class Chains:
             logger.warning("ids_started_over", **track.labels, epoch=chain.epoch, first_id=first)
         if chain.missing or chain.filled:
             self._holed[track] = None
-        if track.book is not None and verdict is Verdict.NEW:
+        if track.book is not None:
             track.take_update(head)
         return True
 
@@ -166,15 +208,49 @@ class Chains:
         """The streams of order books of a market."""
         return [track for track in self._tracks.values() if track.book is not None and track.stream.market is market]
 
+    def is_repeated(self, track: Track, key: Hashable, now: float) -> bool:
+        """Whether a message of a kind without chained ids is dropped, because another connection brought it."""
+        if not track.is_repeated(key, now):
+            return False
+        self.duplicates += 1
+        return True
+
+    def dialled(self, streams: Iterable[Stream], connection: int) -> None:
+        """An attempt begins: where another connection carries its streams, both are to be compared from now on."""
+        for stream in streams:
+            track = self.track(stream)
+            track.carriers.add(connection)
+            if len(track.carriers) > 1:
+                self.doubled.add(track)
+
     def connected(self, streams: Iterable[Stream], connection: int) -> None:
-        """A connection attempt carries these streams from now on."""
+        """The attempt carries its streams from now on."""
         for stream in streams:
             self.track(stream).connection = connection
 
-    def disconnected(self, streams: Iterable[Stream], cause: str) -> None:
-        """The connection of these streams has ended: a hole before their next message is due to that."""
+    def disconnected(self, streams: Sequence[Stream], connection: int, cause: str, now: float) -> bool:
+        """An attempt has ended; a hole before the next message is due to that, unless another one carries its streams.
+
+        Returns:
+            Whether none does.
+        """
+        is_last = True
         for stream in streams:
-            self.track(stream).chain.interrupt(_CAUSES.get(cause, "disconnect"))
+            track = self.track(stream)
+            track.carriers.discard(connection)
+            if track.carriers and track.connection != connection:
+                is_last = False
+                track.seen_until = now + SEEN_SEC
+            else:
+                track.chain.interrupt(_CAUSES.get(cause, "disconnect"))
+        return is_last
+
+    def forget_seen(self, now: float) -> None:
+        """Compare no longer what one connection has brought alone for long enough."""
+        for track in list(self.doubled):
+            if len(track.carriers) < 2 and now >= track.seen_until:
+                track.seen.clear()
+                self.doubled.discard(track)
 
     def resumed(self) -> None:
         """The chains go on from an earlier run: what they miss is to be told and mended."""

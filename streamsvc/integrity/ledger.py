@@ -46,6 +46,7 @@ class Ledger:
         sender: Where notes go; the caller closes it.
         wall_ns: The wall clock.
         grace_sec: How long a hole is held before it is told.
+        on_look: Called once a second with the monotonic time.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Ledger:
         sender: BlockSender,
         wall_ns: Callable[[], int],
         grace_sec: float,
+        on_look: Callable[[float], None] = lambda _now: None,
     ) -> None:
         self._overdue = overdue
         self._sender = sender
         self._wall_ns = wall_ns
         self._grace_sec = grace_sec
+        self._on_look = on_look
         self.opened = 0
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -67,6 +70,7 @@ class Ledger:
         while True:
             await trio.sleep(LOOK_SEC)
             # No await from the look to the put: what counts as told is in the channel.
+            self._on_look(trio.current_time())
             await self._sender.wait_room()
             self.tell(trio.current_time() - self._grace_sec)
 

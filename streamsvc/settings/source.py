@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ValueSource = Literal["default", ".env", "environment", "file"]
 
 LATER_VARIABLES = (
-    "MAX_CONNECTION_AGE_SEC",
     "REDUNDANCY",
     "RETENTION_DAYS",
     "RAW_ARCHIVE",

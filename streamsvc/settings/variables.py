@@ -100,6 +100,9 @@ class Settings:
     first_message_sec: float = number(
         60.0, "s", (0.1, 86400), "A stream without its first message this long after subscribing is suspect."
     )
+    max_connection_age_sec: float = number(
+        82800.0, "s", (1, 604800), "A connection is replaced after this, without a gap, before the exchange ends it."
+    )
     stream_idle_sec: float = number(120.0, "s", (1, 86400), "A connection without a message this long is dropped.")
     ping_interval_sec: float = number(20.0, "s", (1, 3600), "Time between our own pings; 0: none.", or_zero=True)
     ping_timeout_sec: float = number(

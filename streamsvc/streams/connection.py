@@ -56,6 +56,7 @@ class Connection:
         delivered_at: When the last market data came; None before the first.
         pings_dropped: Pings that were not answered because there were too many.
         on_opened: Called when the handshake is done.
+        renewal: Set when the connection should have a successor: it has grown old, or the exchange will end it.
         first_message_sec: How long the first market data may take, where that is less than `STREAM_IDLE_SEC`: while it
             is not known whether its route serves the streams.
     """
@@ -67,6 +68,8 @@ class Connection:
         self.delivered_at: float | None = None
         self.pings_dropped = 0
         self.on_opened: Callable[[], None] = lambda: None
+        self.renewal = trio.Event()
+        self._end = ConnectionFaultError("repair", "the connection was replaced to repair a stream")
         self.first_message_sec = math.inf
         self._venue = venue
         self._port = port
@@ -103,6 +106,11 @@ class Connection:
         self._scope.cancel()
         return True
 
+    def retire(self) -> None:
+        """A successor has taken over: end, with cause `renewed`."""
+        self._end = ConnectionFaultError("renewed", "another connection has taken over")
+        self._scope.cancel()
+
     async def run(self) -> NoReturn:
         """Make the attempt, and read until the connection ends.
 
@@ -127,7 +135,7 @@ class Connection:
             for batch in (self._untaken, *left):
                 if batch is not None:
                     self._port.leave(batch)
-        raise ConnectionFaultError("repair", "the connection was replaced to repair a stream")
+        raise self._end
 
     async def _serve(self, transport: Transport) -> None:
         self._is_serving = True
@@ -135,6 +143,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ping, transport)
                 nursery.start_soon(self._requests.run, transport)
+                nursery.start_soon(self._grow_old)
                 await self._read(transport)
         finally:
             self._is_serving = False
@@ -150,6 +159,12 @@ class Connection:
                 self.delivered_at = trio.current_time()
             for text in notices:
                 self._requests.hear(text)
+
+    async def _grow_old(self) -> None:
+        """Ask for a successor in time; not all connections at once."""
+        with trio.move_on_after(self._settings.max_connection_age_sec * self._wiring.rng.uniform(0.9, 1.0)):
+            await self._requests.shutdown.wait()
+        self.renewal.set()
 
     async def _receive(self, transport: Transport) -> Batch:
         batch = transport.receive_nowait()

@@ -43,9 +43,14 @@ class Pace:
 
 
 class Requests:
-    """The repairs of one connection, and what the exchange answers."""
+    """The repairs of one connection, and what the exchange answers.
+
+    Attributes:
+        shutdown: Set when the exchange says that it will end the connection.
+    """
 
     def __init__(self, plan: ConnectionPlan, venue: Venue, pace: Pace, log: Any) -> None:
+        self.shutdown = trio.Event()
         self._streams = {stream.name: stream for stream in plan.streams}
         self._venue = venue
         self._pace = pace
@@ -119,6 +124,7 @@ class Requests:
             return
         if _SHUTDOWN in (notice.e, notice.stream.removeprefix("!")):
             self._log.warning("server_shutdown")
+            self.shutdown.set()
             return
         is_error = notice.code is not None or notice.error is not None
         is_ours = notice.id == self._asked_id or (notice.id is None and is_error)

@@ -4,7 +4,7 @@ Events, beside those of `connection.py`: `connection_lost` (an open connection h
 detail, status, seconds it lived), `connection_failed` (it could not be opened; the same fields), `connection_retry`
 (after_sec), `attempts_delayed` (the budget of attempts is used up, or the exchange bans us: after_sec), `route_changed`
 (from_route, to_route), with a `stream_suspect` (market, symbol, kind, stream, route, waited_sec) for what was silent
-there, `pings_dropped` (more pings came than are answered: count).
+there, `pings_dropped` (more pings came than are answered: count), `connection_renewed` (another one has taken over).
 """
 
 from __future__ import annotations
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 _SUSPECTS_LOGGED_MAX = 10
 _SILENT_CONNECTIONS_MAX = 3
 """A route that has delivered is left after so many connections in a row that delivered nothing."""
+
+TAKEOVER_SEC_MAX = 60.0
+"""A successor that is up for so long takes over, though its streams may all be quiet."""
+
+_LOOK_SEC = 0.1
+OVERLAP_SEC = 3.0
+"""So long both connections are read once the successor delivers: the old one still brings what was sent before."""
 
 _DELAY_LOGGED_SEC = 1.0
 """Shorter delays are the spreading of attempts; longer ones mean that the budget is used up."""
@@ -80,6 +87,30 @@ class SupervisorStatistics:
     def reconnects(self) -> int:
         """Attempts beyond the first of each connection."""
         return sum(max(0, connection.attempts - 1) for connection in self.connections.values())
+
+
+class _Attempt:
+    """One attempt as its line sees it."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.fault: ConnectionFaultError | None = None
+        self.changed = trio.lowlevel.ParkingLot()
+        self.ended = trio.Event()
+
+    async def wait_renewal(self) -> bool:
+        """Wait until it should have a successor; False when it has ended before."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_renewal, nursery.cancel_scope)
+            await self.ended.wait()
+            nursery.cancel_scope.cancel()
+        return not self.ended.is_set()
+
+    async def _until_renewal(self, scope: trio.CancelScope) -> None:
+        while self.connection is None:
+            await self.changed.park()
+        await self.connection.renewal.wait()
+        scope.cancel()
 
 
 class _Line:
@@ -181,7 +212,7 @@ class Supervisor:
 
     async def _supervise(self, line: _Line) -> None:
         while True:
-            fault = await self._attempt(line)
+            fault = await self._succession(line)
             self._settle(line)
             after_sec = line.backoff.next_sec(fault)
             if is_ban(fault):
@@ -189,7 +220,43 @@ class Supervisor:
             logger.info("connection_retry", connection=line.plan.name, after_sec=round(after_sec, 3))
             await trio.sleep(after_sec)
 
-    async def _attempt(self, line: _Line) -> ConnectionFaultError:
+    async def _succession(self, line: _Line) -> ConnectionFaultError:
+        """Attempts that take over from one another before the exchange ends them; returns why the last one ended."""
+        current = _Attempt()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_attempt, line, current)
+            while await current.wait_renewal():
+                successor = _Attempt()
+                nursery.start_soon(self._run_attempt, line, successor)
+                if not await self._delivers(successor):
+                    assert successor.fault is not None
+                    # The old one goes on meanwhile.
+                    await trio.sleep(line.backoff.next_sec(successor.fault))
+                    continue
+                await trio.sleep(OVERLAP_SEC)
+                if current.connection is not None:
+                    current.connection.retire()
+                await current.ended.wait()
+                current = successor
+        assert current.fault is not None
+        return current.fault
+
+    async def _delivers(self, attempt: _Attempt) -> bool:
+        """Wait until an attempt delivers, or is up for long without a message; False when it has ended."""
+        while not attempt.ended.is_set():
+            connection = attempt.connection
+            if connection is not None and connection.opened_at is not None:
+                up_sec = trio.current_time() - connection.opened_at
+                if connection.delivered_at is not None or up_sec >= TAKEOVER_SEC_MAX:
+                    return True
+            await trio.sleep(_LOOK_SEC)
+        return False
+
+    async def _run_attempt(self, line: _Line, attempt: _Attempt) -> None:
+        attempt.fault = await self._attempt(line, attempt)
+        attempt.ended.set()
+
+    async def _attempt(self, line: _Line, attempt: _Attempt) -> ConnectionFaultError:
         """Make one attempt, and return why it ended."""
         number = next(self._numbers)
         port = self._open_port(line.plan, number)
@@ -198,7 +265,7 @@ class Supervisor:
             if line.must_wait_room:
                 await port.wait_room()
             await self._wait_budget(line)
-            fault = await self._connect(line, number, port)
+            fault = await self._connect(line, number, port, attempt)
             cause = fault.cause
         except Exception:
             cause = "crash"
@@ -207,20 +274,27 @@ class Supervisor:
             port.close(cause)
         return fault
 
-    async def _connect(self, line: _Line, number: int, port: Port) -> ConnectionFaultError:
+    async def _connect(self, line: _Line, number: int, port: Port, attempt: _Attempt) -> ConnectionFaultError:
         line.attempts += 1
         connection = Connection(line.plan, number, venue=line.venue, port=port, wiring=self._wiring)
         if not line.is_route_proved and line.plan.on_other_route(line.venue) is not None:
             connection.first_message_sec = self._wiring.settings.first_message_sec
-        connection.on_opened = functools.partial(self._settle, line)
-        line.current = connection
+        connection.on_opened = functools.partial(self._opened, line, connection)
+        line.current = line.current or connection
+        attempt.connection = connection
+        attempt.changed.unpark_all()
         try:
             await connection.run()
         except ConnectionFaultError as fault:
             self._judge(line, connection, fault, number)
             return fault
         finally:
-            line.current = None
+            if line.current is connection:
+                line.current = None
+
+    def _opened(self, line: _Line, connection: Connection) -> None:
+        line.current = connection
+        self._settle(line)
 
     async def _wait_budget(self, line: _Line) -> None:
         line.is_queued = True
@@ -240,8 +314,11 @@ class Supervisor:
         """Log the end of an attempt, and learn from it for the next one."""
         was_open = connection.opened_at is not None
         lived_sec = 0.0 if connection.opened_at is None else trio.current_time() - connection.opened_at
-        line.losses += was_open
         log = logger.bind(connection=line.plan.name, attempt=number)
+        if fault.cause == "renewed":
+            log.info("connection_renewed", seconds=round(lived_sec, 3))
+            return
+        line.losses += was_open
         (log.error if is_alarming(fault) else log.warning)(
             "connection_lost" if was_open else "connection_failed",
             cause=fault.cause,

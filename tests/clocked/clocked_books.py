@@ -13,8 +13,19 @@ _IDS = {
     Kind.AGG_TRADE: ("a", "agg_trade_id"),
     Kind.DEPTH: ("u", "final_update_id"),
     Kind.BOOK_TICKER: ("u", "update_id"),
+    Kind.KLINE_1M: ("E", "event_time"),
+    Kind.MARK_PRICE: ("E", "exchange_time"),
 }
-_SUFFIXES = {"trade": Kind.TRADE, "aggTrade": Kind.AGG_TRADE, "depth": Kind.DEPTH, "bookTicker": Kind.BOOK_TICKER}
+"""What tells messages apart, in the message and in its rows; a time where there is no id."""
+_TIMED = {Kind.KLINE_1M, Kind.MARK_PRICE}
+_SUFFIXES = {
+    "trade": Kind.TRADE,
+    "aggTrade": Kind.AGG_TRADE,
+    "depth": Kind.DEPTH,
+    "bookTicker": Kind.BOOK_TICKER,
+    "kline_1m": Kind.KLINE_1M,
+    "markPrice": Kind.MARK_PRICE,
+}
 
 
 def expected_rows(messages):
@@ -32,10 +43,10 @@ def stored_rows(folder):
     rows = Counter()
     for file in Catalogue(folder / "catalogue.sqlite", is_read_only=True).sealed_files():
         market, kind = MARKETS_BY_LABEL[file.market], Kind.from_label(file.kind)
-        name = _IDS[kind][1]
+        name, unit = _IDS[kind][1], 1_000_000 if kind in _TIMED else 1
         for group in read_row_groups(folder / file.path, ["symbol", name]):
             ids = zip(group["symbol"], group[name], strict=True)
-            rows.update((market, kind, str(symbol), int(number)) for symbol, number in ids)
+            rows.update((market, kind, str(symbol), int(number) // unit) for symbol, number in ids)
     return rows
 
 

@@ -39,7 +39,8 @@ async def test_liquidations_alone_may_be_silent_for_a_day(world):
     """forceOrder is sampled, so its silence is neither an idle connection nor a stall."""
     await world.open_exchange(markets=(Market.FUTURES,), activity=Activity(0.01, 0.01))
     wanted = {"spot_symbols": (), "futures_symbols": ("BTCUSDT",), "futures_kinds": (Kind.FORCE_ORDER,)}
-    async with world.recording(**wanted, health_check_interval=900, ping_interval_sec=120, hours_max=24):
+    quiet = {"health_check_interval": 900, "ping_interval_sec": 120, "max_connection_age_sec": 604800}
+    async with world.recording(**wanted, **quiet, hours_max=24):
         await trio.sleep(86_000)
     assert 1 == len(world.dials)
     assert [] == world.log.events("connection_lost")

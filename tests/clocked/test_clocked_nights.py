@@ -10,6 +10,8 @@ from collections import Counter
 
 import pytest
 import trio
+from clocked_books import expected_rows
+from clocked_world import HOSTS
 
 from streamsvc.schema import Kind, Market
 from streamsvc.simulator.faults import CORRUPTIONS, GARBAGE
@@ -34,6 +36,10 @@ SETTINGS = {
     "drain_sec": 120.0,
     "seal_attempts": 50,
 }
+
+
+PARTS = ("accepted", "duplicates", "notices", "quarantined", "shed")
+"""What becomes of what is received."""
 
 
 class Chance:
@@ -139,8 +145,9 @@ async def test_a_night_of_chance(world, night):
     assert [] == world.leftovers()
     counts, heard = world.counts(), world.heard()
     assert len(heard) == counts["received"]
-    assert counts["received"] == sum(counts[name] for name in ("accepted", "notices", "quarantined", "shed"))
-    expected, stored = world.expected_rows(), world.stored_rows()
+    assert counts["received"] == sum(counts[name] for name in PARTS)
+    expected = expected_rows((HOSTS[host], text) for host, text in dict.fromkeys(heard))
+    stored = world.stored_rows()
     assert not stored - expected
     lost = {key for key in expected if not stored[key]}
     assert all(stored[key] == expected[key] for key in stored)
