@@ -194,6 +194,7 @@ def _make_tools(
     return Tools(
         run_blocking=around.run_blocking,
         seal=sealers.seal,
+        build_day=sealers.build_day,
         wall_ns=around.wall_ns,
         rows_by_symbol=intake.rows_by_symbol,
         reconnects=lambda: supervisor.statistics().reconnects,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from streamsvc.persistence.compaction_day import BuiltDay, DayWork
     from streamsvc.persistence.manifest import Manifest
     from streamsvc.rest_governor import Client
     from streamsvc.settings import Settings
@@ -39,6 +40,9 @@ class Sealers(Protocol):
 
     async def warm(self) -> None:
         """Get ready, so that the first segment need not wait."""
+
+    def build_day(self, root: str, work: DayWork, /) -> Awaitable[BuiltDay]:
+        """Build a compacted day below `root`."""
 
     def seal(self, segment: Path, tmp: Path, /) -> Awaitable[Manifest]:
         """Seal the segment at the first path in a folder below the second."""

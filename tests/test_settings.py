@@ -86,6 +86,7 @@ DEFAULTS = {
     "BINANCE_API_KEY_FILE": "",
     "DRAIN_SEC": "20",
     "RUN_HOURS": "",
+    "RETENTION_DAYS": "",
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "json",
     "SNAPSHOT_INTERVAL_SEC": "3600",

@@ -13,10 +13,11 @@ from streamsvc.errors import DamagedError
 from streamsvc.integrity.keys import COUNTED_KINDS, StreamPart, columns_needed, shared_keys, split_streams, stream_keys
 from streamsvc.integrity.report import Gap, Report, StreamCoverage
 from streamsvc.integrity.sequence import Coverage, IdRange
+from streamsvc.persistence.compaction_names import is_compacted
 from streamsvc.persistence.parquet import read_row_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import Any
 
@@ -78,6 +79,7 @@ class KindCheck:
         self._kind = kind
         self._market = market
         self._report = report
+        self._columns = [*dict.fromkeys([*columns_needed(kind), "exchange_time"])]
         self._sound: list[SealedFile] = []
         self._streams: dict[Stream, _StreamState] = {}
 
@@ -86,14 +88,12 @@ class KindCheck:
         self._report.files += 1
         try:
             self._check_bytes(file)
-            columns = self._read(file)
-            self._report.rows += len(columns["symbol"])
-            _check_rows(file, columns)
+            parts = self._parts(file)
         except (DamagedError, OSError) as fault:
             self._report.add_error(f"{file.path}: {fault}")
             return
         self._sound.append(file)
-        for stream, part in split_streams(self._kind, self._market, columns).items():
+        for stream, part in parts:
             if part.duplicates:
                 self._report.add_error(f"{file.path}: {part.duplicates:,} rows of {stream[0]} are there twice")
             if stream in self._streams:
@@ -101,6 +101,25 @@ class KindCheck:
             else:
                 state = self._streams[stream] = _StreamState(part.rows, part.first_key, part.last_key)
                 state.coverage.add(part.ranges)
+
+    def _parts(self, file: SealedFile) -> list[tuple[Stream, StreamPart]]:
+        """What a file holds of each stream, in pieces; its rows are counted, and their number and day are right."""
+        parts: list[tuple[Stream, StreamPart]] = []
+        rows, days = 0, set[int]()
+        for columns in self._pieces(file):
+            rows += len(columns["symbol"])
+            days.update((np.unique(columns["exchange_time"]) // _DAY_NS).tolist())
+            parts += split_streams(self._kind, self._market, columns).items()
+        self._report.rows += rows
+        _check_rows(file, rows, days)
+        return parts
+
+    def _pieces(self, file: SealedFile) -> Iterator[dict[str, NDArray[Any]]]:
+        """The columns of a file: whole; of a compacted one, which may hold a day, its ordered row groups."""
+        if not is_compacted(PurePosixPath(file.path).name):
+            yield self._read(file)
+            return
+        yield from read_row_groups(self._root / file.path, self._columns)
 
     def finish(self) -> None:
         """Say what the files hold of every stream, what is missing, and which rows stand in two of them.
@@ -175,19 +194,17 @@ class KindCheck:
             raise DamagedError("its bytes are not those that were sealed (checksum)")
 
     def _read(self, file: SealedFile) -> dict[str, NDArray[Any]]:
-        names = [*dict.fromkeys([*columns_needed(self._kind), "exchange_time"])]
-        groups = list(read_row_groups(self._root / file.path, names))
+        groups = list(read_row_groups(self._root / file.path, self._columns))
         if not groups:
             raise DamagedError("it has no rows")
         # Each column leaves the groups as it is joined, so that the file is in memory once.
-        return {name: np.concatenate([group.pop(name) for group in groups]) for name in names}
+        return {name: np.concatenate([group.pop(name) for group in groups]) for name in self._columns}
 
 
-def _check_rows(file: SealedFile, columns: dict[str, NDArray[Any]]) -> None:
-    rows = len(columns["symbol"])
+def _check_rows(file: SealedFile, rows: int, of_days: set[int]) -> None:
     if rows != file.rows:
         raise DamagedError(f"it has {rows:,} rows, the catalogue says {file.rows:,}")
-    days = [str(np.datetime64(int(day), "D")) for day in np.unique(columns["exchange_time"] // _DAY_NS)]
+    days = [str(np.datetime64(day, "D")) for day in sorted(of_days)]
     if days != [file.date]:
         raise DamagedError(f"it holds rows of {', '.join(days)}, not of {file.date} alone")
 

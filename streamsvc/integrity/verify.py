@@ -6,6 +6,7 @@ largest file, beside about a kilobyte for each file's entry in the catalogue and
 
 from __future__ import annotations
 
+import os
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     """Called with the files done and their total."""
 
 _KINDS_BY_LABEL = {kind.label: kind for kind in KEY_COLUMNS}
+_ATTEMPTS = 5
+"""How often the check begins again where days are compacted or removed beside it: an hour lies between two rounds."""
+
 _TORN = frozenset({"torn_tail", "zero_tail"})
 """Damage of a journal that a kill or a power cut in the middle of a write leaves: nothing whole is in it."""
 
@@ -44,11 +48,15 @@ def verify_folder(root: Path, progress: Progress = lambda _done, _total: None) -
         UsageError: it is not a data folder, a newer version wrote it, or its catalogue cannot be opened.
     """
     folder = DataFolder(root)
-    report = Report()
-    try:
-        _check_data_set(folder, report, progress)
-    except (DamagedError, OSError) as fault:
-        report.add_error(str(fault))
+    for _ in range(_ATTEMPTS):
+        report = Report()
+        try:
+            is_whole = _check_data_set(folder, report, progress)
+        except (DamagedError, OSError) as fault:
+            report.add_error(str(fault))
+            break
+        if is_whole:
+            break
     report.sort()
     if folder.failed.is_dir():
         for name in folder.failed_segments():
@@ -58,14 +66,22 @@ def verify_folder(root: Path, progress: Progress = lambda _done, _total: None) -
     return report
 
 
-def _check_data_set(folder: DataFolder, report: Report, progress: Progress) -> None:
+def _check_data_set(folder: DataFolder, report: Report, progress: Progress) -> bool:
+    """Check the data set; returns whether all that was listed at the beginning is listed still.
+
+    Else a day was compacted or removed meanwhile, and what was found holds for no moment.
+    """
     # The publisher renames files before it commits them, so the disk is looked at first.
     on_disk = _files_on_disk(folder)
     _require_catalogue(folder)
     with Catalogue.open_to_read(folder.catalogue) as catalogue:
         ledger = [row for row in catalogue.gaps() if row.status != "repaired"]
         report.gaps += [_gap_of(row) for row in ledger]
-        _check_files(folder, catalogue.sealed_files(), ledger, report, progress)
+        files = catalogue.sealed_files()
+        try:
+            _check_files(folder, files, ledger, report, progress)
+        except (DamagedError, OSError) as fault:
+            report.add_error(str(fault))
         for path in _unknown(folder, on_disk, catalogue):
             report.add_error(f"{path}: the catalogue does not know it")
         report.quarantined = catalogue.quarantined_messages()
@@ -74,6 +90,7 @@ def _check_data_set(folder: DataFolder, report: Report, progress: Progress) -> N
                 report.torn_bytes += size_bytes
             else:
                 report.add_error(f"journal: {size_bytes:,} bytes held no whole frame ({reason})")
+        return {file.path for file in files} <= {file.path for file in catalogue.sealed_files()}
 
 
 def _require_catalogue(folder: DataFolder) -> None:
@@ -148,4 +165,9 @@ def _unknown(folder: DataFolder, on_disk: set[str], catalogue: Catalogue) -> lis
     unknown = on_disk - {file.path for file in catalogue.sealed_files()}
     in_hand = {f"{name}.parquet" for name in folder.segments()} if unknown and folder.journal.is_dir() else set()
     foreign = sorted(path for path in unknown if PurePosixPath(path).name not in in_hand)
-    return [path for path in foreign if not (path.isascii() and catalogue.has_file(path))]
+    return [
+        path
+        for path in foreign
+        # A day that was compacted or removed since took its files with it.
+        if os.path.lexists(folder.root / path) and not (path.isascii() and catalogue.has_file(path))
+    ]

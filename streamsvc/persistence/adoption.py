@@ -16,6 +16,7 @@ import trio
 from streamsvc.errors import DamagedError, DiskFullError
 from streamsvc.log import logger
 from streamsvc.persistence.catalogue import ADOPT
+from streamsvc.persistence.compaction_names import is_compacted
 from streamsvc.persistence.layout import SegmentName
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ class Adoption:
                 name = SegmentName.parse(file_name.removesuffix(".parquet"))
                 if str(path.relative_to(folder.root)) in known or name in unsealed:
                     continue
-                if name is None or path.is_symlink() or not file_name.endswith(".parquet"):
+                is_ours = name is not None or is_compacted(file_name)
+                if not is_ours or path.is_symlink() or not file_name.endswith(".parquet"):
                     logger.warning("foreign_file", path=str(path))
-                elif (name.run, name.token) != (self.recovered.run.run, self.recovered.run.token):
+                elif name is None or (name.run, name.token) != (self.recovered.run.run, self.recovered.run.token):
                     lost.append(path)
         return sorted(lost)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from streamsvc.errors import DamagedError, DiskFullError
-from streamsvc.persistence.compaction_catalogue import Intent
+from streamsvc.persistence.compaction_catalogue import CompactionCatalogue, Intent
 from streamsvc.persistence.compaction_day import BUILD_PREFIX, DayWork
 from streamsvc.persistence.compaction_exchange import exchange
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from streamsvc.persistence.compaction_catalogue import CompactionCatalogue
     from streamsvc.persistence.compaction_day import BuiltDay, Day
     from streamsvc.persistence.files import Files
     from streamsvc.persistence.layout import DataFolder
+    from streamsvc.persistence.publish import Publisher
 
 _ROOM_FACTOR = 4
 """Free space that is asked for, in sizes of the day: its new files, and what sorting spills."""
@@ -142,6 +142,17 @@ class Compactor:
         """Whether the day's folder has these files and nothing else."""
         names = {PurePosixPath(file.path).name for file in work.files}
         return bool(names) and names == names_in(self.folder.root / work.day.path)
+
+
+def make_compactor(publisher: Publisher, reserve_bytes: int = 0) -> Compactor:
+    """The compactor beside a publisher: of the same folder, and never changing it at the same time."""
+    return Compactor(
+        folder=publisher.folder,
+        files=publisher.files,
+        catalogue=CompactionCatalogue(publisher.folder.catalogue),
+        changing=publisher.changing,
+        reserve_bytes=reserve_bytes,
+    )
 
 
 def names_in(folder: Path) -> set[str]:

@@ -10,6 +10,8 @@ import trio
 from streamsvc.log import logger
 from streamsvc.persistence.adoption import Adoption
 from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.compaction import make_compactor
+from streamsvc.persistence.compaction_task import Housekeeping
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.lock import locked
 from streamsvc.persistence.publish import Publisher
@@ -19,7 +21,7 @@ from streamsvc.persistence.sealing import Backlog, Sealing
 from streamsvc.persistence.writer import Writer, WriterState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from streamsvc.batch import BlockReceiver
     from streamsvc.persistence.tools import Tools
@@ -36,6 +38,7 @@ class Persistence:
         backlog: The segments that are not in the data set yet, with their number and size.
         drain_scope: What ends the sealing when the drain's time is over.
         adoption_scope: What ends the adoption when the drain begins.
+        housekeeping_scope: The same for compaction and retention.
         is_draining: Whether the end is near.
     """
 
@@ -48,6 +51,7 @@ class Persistence:
         self._drain_sec = drain_sec
         self.drain_scope = trio.CancelScope()
         self.adoption_scope = trio.CancelScope()
+        self.housekeeping_scope = trio.CancelScope()
         self.is_draining = False
 
     async def load_bans(self) -> Mapping[str, int]:
@@ -64,6 +68,7 @@ class Persistence:
         """The end is near: from now on, writing and sealing have `DRAIN_SEC`. Calling it again changes nothing."""
         self.is_draining = True
         self.adoption_scope.cancel()
+        self.housekeeping_scope.cancel()
         deadline = trio.current_time() + self._drain_sec
         self._writer.give_up_at(deadline)
         self.drain_scope.deadline = min(self.drain_scope.deadline, deadline)
@@ -122,6 +127,14 @@ async def run_persistence(
             attempts=settings.seal_attempts,
             disk_retry_sec=settings.disk_retry_sec,
         )
+        housekeeping = Housekeeping(
+            compactor=make_compactor(publisher, settings.disk_reserve_bytes),
+            build=tools.build_day,
+            run_blocking=tools.run_blocking,
+            wall_ns=tools.wall_ns,
+            retention_days=settings.retention_days,
+            disk_retry_sec=settings.disk_retry_sec,
+        )
         adoption = Adoption(publisher, tools.seal, tools.run_blocking, recovered, settings.disk_retry_sec)
         task_status.started(persistence)
         async with trio.open_nursery() as watch:
@@ -133,7 +146,8 @@ async def run_persistence(
                     for part in (
                         partial(quarantine.run, publisher.quarantine, lines_name, tools.run_blocking),
                         partial(_seal_all, persistence, sealing, settings.save_concurrency),
-                        partial(_adopt, persistence, adoption),
+                        partial(_until_drain, persistence.adoption_scope, adoption.run),
+                        partial(_until_drain, persistence.housekeeping_scope, housekeeping.run),
                     ):
                         nursery.start_soon(tools.guard, part)
                     await writer.run()
@@ -163,7 +177,7 @@ async def _seal_all(persistence: Persistence, sealing: Sealing, sealers: int) ->
         logger.warning("drain_cut", segments=backlog.segments, size_bytes=backlog.size_bytes)
 
 
-async def _adopt(persistence: Persistence, adoption: Adoption) -> None:
-    """Take in files of a lost catalogue; what does not fit before the end is left to the next start."""
-    with persistence.adoption_scope:
-        await adoption.run()
+async def _until_drain(scope: trio.CancelScope, part: Callable[[], Awaitable[None]]) -> None:
+    """Change the data set beside the recording; what does not fit before the end is left to the next start."""
+    with scope:
+        await part()

@@ -11,6 +11,7 @@ it is only removed. Two sealings of one segment therefore never make a row twice
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ class Publisher:
         catalogue: Its catalogue.
         quarantine: Where sealers' texts go.
         wall_ns: The wall clock.
+        changing: Held while names of the data set and their entries change together; the compactor's is the same.
     """
 
     folder: DataFolder
@@ -47,6 +49,7 @@ class Publisher:
     catalogue: Catalogue
     quarantine: QuarantineFolder
     wall_ns: Callable[[], int]
+    changing: threading.Lock = attrs.field(factory=threading.Lock)
 
     def publish(self, name: SegmentName, manifest: Manifest) -> int:
         """Make what a sealer prepared of a segment part of the data set, and remove the segment.
@@ -59,10 +62,11 @@ class Publisher:
             OSError, sqlite3.Error: the disk failed.
         """
         cut_lines = 0
-        if not self.catalogue.is_committed(str(name)):
-            self._place_files(manifest)
-            cut_lines = self._place_quarantine(manifest)
-            self.catalogue.commit(manifest, self.wall_ns())
+        with self.changing:
+            if not self.catalogue.is_committed(str(name)):
+                self._place_files(manifest)
+                cut_lines = self._place_quarantine(manifest)
+                self.catalogue.commit(manifest, self.wall_ns())
         self.discard(name)
         return cut_lines
 

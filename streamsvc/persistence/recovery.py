@@ -11,6 +11,7 @@ import attrs
 
 from streamsvc.errors import UsageError
 from streamsvc.log import logger
+from streamsvc.persistence.compaction import make_compactor
 from streamsvc.persistence.journal import HEADER_BYTES, read_header
 from streamsvc.persistence.layout import SegmentName
 from streamsvc.persistence.segment import ClosedSegment
@@ -58,6 +59,7 @@ def recover(publisher: Publisher, token: int) -> Recovered:
         with folder.segment(name).open("rb") as file:
             read_header(file.read(HEADER_BYTES))
     publisher.catalogue.prepare()
+    make_compactor(publisher).recover()
     for path in folder.tmp.iterdir():
         if path.is_dir() and not path.is_symlink():
             publisher.files.remove_tree(path)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamsvc.persistence.catalogue import Catalogue
+    from streamsvc.persistence.compaction_day import BuiltDay, DayWork
     from streamsvc.persistence.manifest import Manifest
     from streamsvc.schema import Market
 
@@ -36,6 +37,7 @@ class Tools:
     Attributes:
         run_blocking: Runs a blocking function and its arguments: in a thread, or in line under a mock clock.
         seal: Makes Parquet files of a segment: in a worker process (`workers.Sealers.seal`), or in line.
+        build_day: Builds a compacted day: in a process (`workers.Sealers.build_day`), or in line.
         wall_ns: The wall clock, ns since 1970.
         rows_by_symbol: Rows accepted since the start, by market and symbol.
         reconnects: How often connections had to be made again since the start, for the log.
@@ -49,6 +51,7 @@ class Tools:
 
     run_blocking: Callable[..., Awaitable[Any]]
     seal: Seal
+    build_day: Callable[[str, DayWork], Awaitable[BuiltDay]]
     wall_ns: Callable[[], int]
     rows_by_symbol: Callable[[], Mapping[tuple[Market, str], int]]
     reconnects: Callable[[], int] = lambda: 0

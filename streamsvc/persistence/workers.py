@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from streamsvc.persistence.compaction_day import BuiltDay, DayWork
     from streamsvc.persistence.manifest import Manifest
 
 _LEAVE_SEC = 2.0
@@ -50,6 +51,13 @@ def _seal(segment_path: str, tmp_root: str) -> Manifest:
     return manifest
 
 
+def _build_day(root: str, work: DayWork) -> BuiltDay:
+    os.nice(10)
+    _load()
+    built: BuiltDay = importlib.import_module("streamsvc.persistence.compaction_build").build_day(root, work)
+    return built
+
+
 class Sealers:
     """Worker processes that seal segments. Made by `open_sealers`."""
 
@@ -71,6 +79,20 @@ class Sealers:
         except trio_parallel.BrokenWorkerError as fault:
             raise SealerDiedError(str(fault.args[0])) from fault
         return manifest
+
+    async def build_day(self, root: str, work: DayWork) -> BuiltDay:
+        """Run `compaction_build.build_day` in a process that lives for it alone, behind all others in priority.
+
+        Raises:
+            SealerDiedError: the process died.
+            Exception: whatever `build_day` raises.
+        """
+        try:
+            async with trio_parallel.open_worker_context(grace_period=_LEAVE_SEC) as context:
+                built: BuiltDay = await context.run_sync(partial(_build_day, root, work), kill_on_cancel=True)
+        except trio_parallel.BrokenWorkerError as fault:
+            raise SealerDiedError(str(fault.args[0])) from fault
+        return built
 
     async def warm(self) -> None:
         """Start all workers and have them load what sealing needs, so that the first segment does not wait for it."""

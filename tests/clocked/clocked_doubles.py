@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import structlog
 import trio
 
+from streamsvc.persistence.compaction_build import build_day
 from streamsvc.persistence.files import Files, no_room_mapped
 from streamsvc.persistence.seal import seal_segment
 
@@ -96,6 +97,10 @@ class InlineSealers:
     async def open(self, count):
         assert count > 0
         yield self
+
+    async def build_day(self, root, work):
+        await trio.lowlevel.checkpoint()
+        return build_day(root, work)
 
     async def warm(self):
         await trio.lowlevel.checkpoint()

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import structlog
@@ -12,6 +13,7 @@ from persistence_samples import FailingFiles, block, futures_depth, inline, make
 from streamsvc.batch import open_block_channel
 from streamsvc.errors import UsageError
 from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.compaction_build import build_day
 from streamsvc.persistence.layout import DataFolder, SegmentName
 from streamsvc.persistence.nursery import run_persistence
 from streamsvc.persistence.parquet import read_row_groups
@@ -39,7 +41,12 @@ class Rig:
         self.sender, self.receiver = open_block_channel(1 << 20)
         self.quarantine = Quarantine()
         self.tools = Tools(
-            run_blocking=inline, seal=seal, wall_ns=lambda: 5, rows_by_symbol=dict, files=files or FailingFiles()
+            run_blocking=inline,
+            seal=seal,
+            build_day=partial(inline, build_day),
+            wall_ns=lambda: 5,
+            rows_by_symbol=dict,
+            files=files or FailingFiles(),
         )
 
     async def start(self, nursery):

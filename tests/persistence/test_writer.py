@@ -38,6 +38,7 @@ class Rig:
         self.tools = Tools(
             run_blocking=run_blocking,
             seal=no_seal,
+            build_day=no_seal,
             wall_ns=lambda: 0,
             rows_by_symbol=lambda: self.rows,
             files=self.files,
