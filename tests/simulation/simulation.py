@@ -5,6 +5,7 @@ repairs take, and the books must balance. The same seed gives the same trace.
 """
 
 import hashlib
+import math
 import random
 import re
 import signal
@@ -59,7 +60,7 @@ SETTINGS = {
     "drain_sec": 120.0,
     "seal_attempts": 1000,
 }
-QUEUE_BYTES_MAX = (1 << 20) + 4 * (256 << 10)
+QUEUE_BYTES_MAX = (1 << 20) + 8 * (256 << 10)
 RUNS_MAX, RUN_SEC_MAX, PAUSE_SEC_MAX = 5, 600, 120
 ENDINGS = {"stop": 30, "kill": 20, "kill_in_call": 25, "power_cut": 25}
 CLASSES = {
@@ -70,9 +71,11 @@ CLASSES = {
     "kill_at_start": ("E62",),
 }
 REPAIR_SEC_MAX = 7200
+LIFETIME_SEC = 200.0
 CHECKED_SHARE = 0.4
 """How many runs are verified before the next one: reading everything again is the dearest part."""
 REAL_SEC_MAX = 150
+SECOND_NS = 1_000_000_000
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
@@ -82,7 +85,9 @@ class Run:
 
     Attributes:
         wires_begin: How many connections there had been before.
+        began: When that was, by Trio's clock.
         wires_end: How many after.
+        ended: When that was.
         live: The view that it gave of itself; None if it did not get so far.
         is_whole: Whether it came to its end in good order, and has written what it had taken.
         is_heard: Whether it took everything that it read.
@@ -90,7 +95,9 @@ class Run:
     """
 
     wires_begin: int
+    began: float
     wires_end: int = 0
+    ended: float = math.inf
     live: object = None
     is_whole: bool = False
     is_heard: bool = False
@@ -119,12 +126,18 @@ class Outcome:
 
 
 class SimulatedWorld(World):
-    """A world whose process may die."""
+    """A world whose process may die.
+
+    Attributes:
+        starts: How often the service was started.
+        bans: In which start which market's REST banned us, from when to when.
+    """
 
     def __init__(self, nursery, folder, log, seed):
         super().__init__(nursery, folder, log)
         self._seed = seed
         self.starts = 0
+        self.bans = []
         self.has_rest = True
         self.life = Life()
         self.disk, self.files, self.sealers = MortalDisk(self.life), MortalFiles(self.life), MortalSealers(self.life)
@@ -133,6 +146,15 @@ class SimulatedWorld(World):
         """The machine for the next start."""
         self.starts += 1
         return attrs.evolve(super().surroundings(), rng=random.Random(f"{self._seed}/{self.starts}"))
+
+    async def ask(self, market, path, parameters):
+        """An answer of REST; until when it asks us to stay away is written down."""
+        asked_in = self.starts
+        status, headers, body = await super().ask(market, path, parameters)
+        if status == 418 and "retry-after" in headers:
+            now = trio.current_time()
+            self.bans.append((asked_in, market, now, now + int(headers["retry-after"])))
+        return status, headers, body
 
     def resurrect(self):
         """The process may be started again."""
@@ -150,9 +172,10 @@ class Simulation:
         world: The world, with its exchange.
         nursery: Of the world.
         rng: Chance.
+        is_short_lived: Whether the exchange ends connections after `LIFETIME_SEC`.
     """
 
-    def __init__(self, world, nursery, rng):
+    def __init__(self, world, nursery, rng, *, is_short_lived):
         self._world = world
         self._rng = rng
         self._faults = Faults(world, nursery, rng, STREAMS)
@@ -161,9 +184,10 @@ class Simulation:
             "save_concurrency": rng.choice([1, 2]),
             "journal_sync_sec": rng.choice([1.0, 10.0]),
             "segment_max_mb": 1,
+            "max_connection_age_sec": LIFETIME_SEC * 0.75 if is_short_lived else 82800.0,
         }
         self.runs = []
-        self.hits = Counter()
+        self.hits = Counter(["C28"] if is_short_lived else [])
 
     async def play(self):
         """Run after run with faults, then one in which everything is repaired; then the books are checked."""
@@ -178,7 +202,7 @@ class Simulation:
         texts = quarantined(self._world.folder)
         books = simulation_books.Books(self._world)
         books.check(self.runs, len(texts))
-        books.check_repaired()
+        books.check_repaired(self._world.wall_ns() - 60 * SECOND_NS)
 
     def _draw_ending(self):
         if self._rng.random() < 0.1:
@@ -190,7 +214,7 @@ class Simulation:
         world, life = self._world, self._world.life
         world.resurrect()
         self.hits.update(CLASSES[ending])
-        one = Run(len(world.wires))
+        one = Run(len(world.wires), trio.current_time())
         self.runs.append(one)
         if ending == "kill_at_start":
             life.calls_left = self._rng.randint(1, 8)
@@ -216,7 +240,7 @@ class Simulation:
         if ending == "power_cut":
             world.files.cut_power(self._rng)
         world.files.settle()
-        one.wires_end = len(world.wires)
+        one.wires_end, one.ended = len(world.wires), trio.current_time()
         one.survivors = simulation_books.survivors(world.folder)
 
     async def _end(self, ending, shutdown, live):
@@ -263,7 +287,7 @@ class Simulation:
 
     async def _until_repaired(self):
         with trio.move_on_after(REPAIR_SEC_MAX):
-            await trio.sleep(120)
+            await trio.sleep(300)
             catalogue = Catalogue(self._world.folder / "catalogue.sqlite", is_read_only=True)
             while catalogue.gaps("open"):  # noqa: ASYNC110 - the ledger is a file; nobody tells when it changes
                 await trio.sleep(60)
@@ -277,13 +301,15 @@ def simulate(seed, trace=None):
         rng = random.Random(seed)
         async with captured_log() as log, trio.open_nursery() as nursery:
             world = SimulatedWorld(nursery, folder, log, seed)
+            is_short_lived = rng.random() < 0.3
             await world.open_exchange(
                 activity=Activity(rng.choice([0.05, 0.2]), rng.choice([0.05, 0.2])),
                 symbols=SYMBOLS,
                 markets=tuple(Market),
                 source={"seed": seed, "history_trades_max": 1_000_000},
+                lifetime_sec=LIFETIME_SEC if is_short_lived else 86400.0,
             )
-            simulation = Simulation(world, nursery, rng)
+            simulation = Simulation(world, nursery, rng, is_short_lived=is_short_lived)
             try:
                 await simulation.play()
             finally:

@@ -73,9 +73,16 @@ class Books:
             if place[1] is not Kind.BOOK_TICKER:
                 self._check_ends(place, rows)
 
-    def check_repaired(self):
-        """What REST can give was fetched: of trades nothing is missing but what the exchange keeps for key holders."""
-        left = [gap for gap in self.gaps if gap.status != "repaired" and gap.kind in ("trade", "aggTrade")]
+    def check_repaired(self, before_ns):
+        """What REST can give was fetched: of trades nothing is missing but what the exchange keeps for key holders.
+
+        Gaps that were told later than `before_ns` had no time for that.
+        """
+        left = [
+            gap
+            for gap in self.gaps
+            if gap.status != "repaired" and gap.kind in ("trade", "aggTrade") and gap.opened_ns < before_ns
+        ]
         require_none(
             [
                 gap
@@ -202,6 +209,12 @@ def check_counts(world, runs):
             assert heard >= counts.received
     for host in HOSTS:
         assert ATTEMPTS_PER_5_MIN >= most_within([at for at, one in world.dials if one == host], 300)
+    for number, market, since, until in world.bans:
+        ended = runs[number - 1].ended
+        require_none(
+            [at for at, of, *_ in world.requests if of is market and since < at < min(until, ended)],
+            f"asked {market.label} during a ban",
+        )
     assert [] == [host for host, end in world.wires if not end.is_closed]
 
 
