@@ -246,6 +246,8 @@ class Simulation:
     async def _end(self, ending, shutdown, live):
         life = self._world.life
         if ending == "stop":
+            if self._world.disk.hangs_until > trio.current_time():
+                self.hits["E64"] += 1
             shutdown.request("test")
             await live.ended.wait()
             return
@@ -326,9 +328,7 @@ def simulate(seed, trace=None):
     with tempfile.TemporaryDirectory(dir=_memory()) as folder, _time_limit():
         try:
             _run_deterministic(partial(play, Path(folder) / "data"), seed)
-        except BaseException as fault:
-            if isinstance(fault, KeyboardInterrupt):
-                raise
+        except (Exception, BaseExceptionGroup) as fault:
             failure = "".join(traceback.format_exception(fault))
     return Outcome(seed, state["digest"], state["hours"], hits, gaps, failure)
 
