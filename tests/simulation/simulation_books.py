@@ -7,6 +7,7 @@ ledger; nothing of the service's memory counts, but its own counters.
 import json
 from collections import defaultdict
 from contextlib import suppress
+from itertools import pairwise
 
 from clocked_books import leftovers
 from clocked_script import most_within
@@ -69,6 +70,11 @@ class Books:
             if gap.status == "repaired":
                 lacking = self._coverage(*_place(gap)).lacking(IdRange(gap.first_id, gap.last_id))
                 require_none(lacking, f"{gap} is not repaired")
+        left = sorted((*_place(gap), gap.first_id, gap.last_id) for gap in self.gaps if gap.status != "repaired")
+        require_none(
+            [(one, other) for one, other in pairwise(left) if one[:3] == other[:3] and other[3] <= one[4]],
+            "twice in the ledger",
+        )
         for place, rows in self.rows.items():
             if place[1] is not Kind.BOOK_TICKER:
                 self._check_ends(place, rows)
