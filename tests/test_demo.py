@@ -166,7 +166,8 @@ def test_the_data_set_lacks_what_was_withheld(plain):
         assert ("spot", "BTCUSDT", "trade") in {
             (row.market, row.symbol, row.kind) for row in catalogue.gaps("repaired")
         }
-    assert {"trade", "aggTrade", "depth", "bookTicker", "markPrice"} == {stream.kind for stream in report.coverage}
+    kinds = {"trade", "aggTrade", "depth", "depthSnapshot", "bookTicker", "markPrice"}
+    assert kinds == {stream.kind for stream in report.coverage}
 
 
 def test_the_hint_for_duckdb_can_be_pasted(plain):

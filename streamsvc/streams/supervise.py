@@ -13,13 +13,13 @@ import functools
 import itertools
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from streamsvc.errors import ConnectionFaultError
 from streamsvc.log import logger
 from streamsvc.streams.backoff import Backoff, is_alarming, is_ban
 from streamsvc.streams.connection import Connection
+from streamsvc.streams.lines import Attempt, Line, SupervisorStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,98 +44,6 @@ OVERLAP_SEC = 3.0
 
 _DELAY_LOGGED_SEC = 1.0
 """Shorter delays are the spreading of attempts; longer ones mean that the budget is used up."""
-
-
-@attrs.frozen
-class ConnectionStatistics:
-    """A look at one connection.
-
-    Attributes:
-        state: `waiting` (for its next attempt), `connecting`, or `up`.
-        route: The route that it is on or will try next.
-        streams: How many it carries.
-        up_since: `trio.current_time()` of the handshake, None while it is not up.
-        attempts: Attempts so far.
-        losses: How often it was open and ended.
-    """
-
-    state: str
-    route: str
-    streams: int
-    up_since: float | None
-    attempts: int
-    losses: int
-
-
-@attrs.frozen
-class SupervisorStatistics:
-    """A look at all connections, by name."""
-
-    connections: Mapping[str, ConnectionStatistics]
-
-    @property
-    def up(self) -> int:
-        """Connections that are up."""
-        return sum(connection.state == "up" for connection in self.connections.values())
-
-    @property
-    def attempts(self) -> int:
-        """Attempts so far."""
-        return sum(connection.attempts for connection in self.connections.values())
-
-    @property
-    def reconnects(self) -> int:
-        """Attempts beyond the first of each connection."""
-        return sum(max(0, connection.attempts - 1) for connection in self.connections.values())
-
-
-class _Attempt:
-    """One attempt as its line sees it."""
-
-    def __init__(self) -> None:
-        self.connection: Connection | None = None
-        self.fault: ConnectionFaultError | None = None
-        self.changed = trio.lowlevel.ParkingLot()
-        self.ended = trio.Event()
-
-    async def wait_renewal(self) -> bool:
-        """Wait until it should have a successor; False when it has ended before."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._until_renewal, nursery.cancel_scope)
-            await self.ended.wait()
-            nursery.cancel_scope.cancel()
-        return not self.ended.is_set()
-
-    async def _until_renewal(self, scope: trio.CancelScope) -> None:
-        while self.connection is None:
-            await self.changed.park()
-        await self.connection.renewal.wait()
-        scope.cancel()
-
-
-class _Line:
-    """A connection across its attempts."""
-
-    def __init__(self, plan: ConnectionPlan, venue: Venue, budget: AttemptBudget, backoff: Backoff) -> None:
-        self.plan = plan
-        self.venue = venue
-        self.budget = budget
-        self.backoff = backoff
-        self.current: Connection | None = None
-        self.attempts = 0
-        self.losses = 0
-        self.must_wait_room = False  # The last connection was shed: another makes sense only when there is room.
-        self.is_route_proved = False  # Streams have flowed on it.
-        self.silent_connections = 0  # In a row, up to now.
-        self.is_queued = False  # Behind the budget of attempts.
-        self.is_settled = False  # Its first attempt has come to something, or cannot be made yet.
-
-    def statistics(self) -> ConnectionStatistics:
-        up_since = self.current.opened_at if self.current is not None else None
-        state = "up" if up_since is not None else "connecting" if self.current is not None else "waiting"
-        return ConnectionStatistics(
-            state, self.plan.route, len(self.plan.streams), up_since, self.attempts, self.losses
-        )
 
 
 class Supervisor:
@@ -165,7 +73,7 @@ class Supervisor:
         budgets = {venue.base_url: open_budget(venue) for venue in venues.values()}
         settings = wiring.settings
         self._lines = [
-            _Line(
+            Line(
                 plan,
                 venues[plan.market],
                 budgets[plan.base_url],
@@ -204,34 +112,37 @@ class Supervisor:
             await self._all_settled.wait()
             task_status.started()
 
-    def _settle(self, *lines: _Line) -> None:
+    def _settle(self, *lines: Line) -> None:
         for line in lines:
             line.is_settled = True
         if all(line.is_settled for line in self._lines):
             self._all_settled.set()
 
-    async def _supervise(self, line: _Line) -> None:
+    async def _supervise(self, line: Line) -> None:
         while True:
             fault = await self._succession(line)
             self._settle(line)
-            after_sec = line.backoff.next_sec(fault)
-            if is_ban(fault):
-                line.budget.hold(after_sec)
-            logger.info("connection_retry", connection=line.plan.name, after_sec=round(after_sec, 3))
-            await trio.sleep(after_sec)
+            await self._wait_retry(line, fault)
 
-    async def _succession(self, line: _Line) -> ConnectionFaultError:
+    async def _wait_retry(self, line: Line, fault: ConnectionFaultError) -> None:
+        after_sec = line.backoff.next_sec(fault)
+        if is_ban(fault):
+            line.budget.hold(after_sec)
+        logger.info("connection_retry", connection=line.plan.name, after_sec=round(after_sec, 3))
+        await trio.sleep(after_sec)
+
+    async def _succession(self, line: Line) -> ConnectionFaultError:
         """Attempts that take over from one another before the exchange ends them; returns why the last one ended."""
-        current = _Attempt()
+        current = Attempt()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_attempt, line, current)
             while await current.wait_renewal():
-                successor = _Attempt()
+                successor = Attempt()
                 nursery.start_soon(self._run_attempt, line, successor)
                 if not await self._delivers(successor):
                     assert successor.fault is not None
                     # The old one goes on meanwhile.
-                    await trio.sleep(line.backoff.next_sec(successor.fault))
+                    await self._wait_retry(line, successor.fault)
                     continue
                 await trio.sleep(OVERLAP_SEC)
                 if current.connection is not None:
@@ -241,7 +152,7 @@ class Supervisor:
         assert current.fault is not None
         return current.fault
 
-    async def _delivers(self, attempt: _Attempt) -> bool:
+    async def _delivers(self, attempt: Attempt) -> bool:
         """Wait until an attempt delivers, or is up for long without a message; False when it has ended."""
         while not attempt.ended.is_set():
             connection = attempt.connection
@@ -252,11 +163,11 @@ class Supervisor:
             await trio.sleep(_LOOK_SEC)
         return False
 
-    async def _run_attempt(self, line: _Line, attempt: _Attempt) -> None:
+    async def _run_attempt(self, line: Line, attempt: Attempt) -> None:
         attempt.fault = await self._attempt(line, attempt)
         attempt.ended.set()
 
-    async def _attempt(self, line: _Line, attempt: _Attempt) -> ConnectionFaultError:
+    async def _attempt(self, line: Line, attempt: Attempt) -> ConnectionFaultError:
         """Make one attempt, and return why it ended."""
         number = next(self._numbers)
         port = self._open_port(line.plan, number)
@@ -274,7 +185,7 @@ class Supervisor:
             port.close(cause)
         return fault
 
-    async def _connect(self, line: _Line, number: int, port: Port, attempt: _Attempt) -> ConnectionFaultError:
+    async def _connect(self, line: Line, number: int, port: Port, attempt: Attempt) -> ConnectionFaultError:
         line.attempts += 1
         connection = Connection(line.plan, number, venue=line.venue, port=port, wiring=self._wiring)
         if not line.is_route_proved and line.plan.on_other_route(line.venue) is not None:
@@ -292,25 +203,25 @@ class Supervisor:
             if line.current is connection:
                 line.current = None
 
-    def _opened(self, line: _Line, connection: Connection) -> None:
+    def _opened(self, line: Line, connection: Connection) -> None:
         line.current = connection
         self._settle(line)
 
-    async def _wait_budget(self, line: _Line) -> None:
+    async def _wait_budget(self, line: Line) -> None:
         line.is_queued = True
         try:
             await line.budget.wait(functools.partial(self._delayed, line))
         finally:
             line.is_queued = False
 
-    def _delayed(self, line: _Line, after_sec: float) -> None:
+    def _delayed(self, line: Line, after_sec: float) -> None:
         """The budget holds an attempt back, and with it all that are queued behind."""
         if after_sec < _DELAY_LOGGED_SEC:
             return
         logger.warning("attempts_delayed", connection=line.plan.name, after_sec=round(after_sec, 3))
         self._settle(*(other for other in self._lines if other.budget is line.budget and other.is_queued))
 
-    def _judge(self, line: _Line, connection: Connection, fault: ConnectionFaultError, number: int) -> None:
+    def _judge(self, line: Line, connection: Connection, fault: ConnectionFaultError, number: int) -> None:
         """Log the end of an attempt, and learn from it for the next one."""
         was_open = connection.opened_at is not None
         lived_sec = 0.0 if connection.opened_at is None else trio.current_time() - connection.opened_at
@@ -333,7 +244,7 @@ class Supervisor:
         line.must_wait_room = fault.cause == "shed"
         self._judge_route(line, connection, fault)
 
-    def _judge_route(self, line: _Line, connection: Connection, fault: ConnectionFaultError) -> None:
+    def _judge_route(self, line: Line, connection: Connection, fault: ConnectionFaultError) -> None:
         """A stream asked for on a wrong route is accepted and silent: try the other one, where there is one."""
         if connection.delivered_at is not None:
             line.is_route_proved, line.silent_connections = True, 0

@@ -17,7 +17,7 @@ from streamsvc.gap import NOTE_KIND
 from streamsvc.integrity.verify import verify_folder
 from streamsvc.persistence.journal import read_segment
 from streamsvc.persistence.layout import DataFolder, SegmentName
-from streamsvc.schema import Kind
+from streamsvc.schema import Kind, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,11 +52,14 @@ def journal_rows(data: Path) -> Rows:
         for item in read_segment(content, name):
             if isinstance(item, Block):
                 for kind_number, text in zip(item.kinds, item.messages, strict=True):
-                    if kind_number == NOTE_KIND:
+                    if kind_number in (NOTE_KIND, Kind.DEPTH_SNAPSHOT):
                         continue
-                    kind, message = Kind(kind_number).label, json.loads(text)["data"]
-                    count = max(1, len(message["b"]) + len(message["a"])) if kind == "depth" else 1
-                    rows[item.market.label, message["s"], kind][message[ID_FIELDS[kind]]] += count
+                    kind, message = Kind(kind_number).label, json.loads(text)
+                    data = message["data"]
+                    symbol = data["s"] if item.source is Source.STREAM else message["symbol"]
+                    field = "id" if item.source is Source.REST and kind == "trade" else ID_FIELDS[kind]
+                    count = max(1, len(data["b"]) + len(data["a"])) if kind == "depth" else 1
+                    rows[item.market.label, symbol, kind][data[field]] += count
     return rows
 
 
@@ -65,6 +68,8 @@ def rows_by_run(data: Path) -> dict[int, Rows]:
     runs = defaultdict(lambda: defaultdict(Counter))
     for path in (data / "parquet").rglob("*.parquet"):
         kind, market = path.parts[-4], path.parts[-3].removeprefix("market=")
+        if kind not in ID_COLUMNS:
+            continue
         rows = runs[SegmentName.parse(path.stem).run]
         table = pyarrow.parquet.ParquetFile(path).read(["symbol", ID_COLUMNS[kind]])
         for symbol, number in zip(*(column.to_pylist() for column in table.columns), strict=True):

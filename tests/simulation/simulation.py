@@ -180,7 +180,7 @@ class Simulation:
         self._rng = rng
         self._faults = Faults(world, nursery, rng, STREAMS)
         self._settings = SETTINGS | {
-            "parquet_rotate_sec": rng.choice([20.0, 60.0, 120.0]),
+            "parquet_rotate_sec": rng.choice([15.0, 120.0, 240.0]),
             "save_concurrency": rng.choice([1, 2]),
             "journal_sync_sec": rng.choice([1.0, 10.0]),
             "segment_max_mb": 1,
@@ -197,7 +197,7 @@ class Simulation:
             self._check_between()
             await trio.sleep(self._rng.uniform(0, PAUSE_SEC_MAX))
         await self._calm_down()
-        self._settings["parquet_rotate_sec"] = 120.0
+        self._settings["parquet_rotate_sec"] = 240.0
         await self._live_once(self._until_repaired, "stop")
         texts = quarantined(self._world.folder)
         books = simulation_books.Books(self._world)

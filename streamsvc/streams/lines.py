@@ -1,0 +1,111 @@
+"""What the supervisor knows of a connection: across its attempts, and of one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamsvc.errors import ConnectionFaultError
+    from streamsvc.streams.attempts import AttemptBudget
+    from streamsvc.streams.backoff import Backoff
+    from streamsvc.streams.connection import Connection
+    from streamsvc.streams.plan import ConnectionPlan
+    from streamsvc.venues.venue import Venue
+
+
+@attrs.frozen
+class ConnectionStatistics:
+    """A look at one connection.
+
+    Attributes:
+        state: `waiting` (for its next attempt), `connecting`, or `up`.
+        route: The route that it is on or will try next.
+        streams: How many it carries.
+        up_since: `trio.current_time()` of the handshake, None while it is not up.
+        attempts: Attempts so far.
+        losses: How often it was open and ended.
+    """
+
+    state: str
+    route: str
+    streams: int
+    up_since: float | None
+    attempts: int
+    losses: int
+
+
+@attrs.frozen
+class SupervisorStatistics:
+    """A look at all connections, by name."""
+
+    connections: Mapping[str, ConnectionStatistics]
+
+    @property
+    def up(self) -> int:
+        """Connections that are up."""
+        return sum(connection.state == "up" for connection in self.connections.values())
+
+    @property
+    def attempts(self) -> int:
+        """Attempts so far."""
+        return sum(connection.attempts for connection in self.connections.values())
+
+    @property
+    def reconnects(self) -> int:
+        """Attempts beyond the first of each connection."""
+        return sum(max(0, connection.attempts - 1) for connection in self.connections.values())
+
+
+class Attempt:
+    """One attempt as its line sees it."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.fault: ConnectionFaultError | None = None
+        self.changed = trio.lowlevel.ParkingLot()
+        self.ended = trio.Event()
+
+    async def wait_renewal(self) -> bool:
+        """Wait until it should have a successor; False when it has ended before."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_renewal, nursery.cancel_scope)
+            await self.ended.wait()
+            nursery.cancel_scope.cancel()
+        return not self.ended.is_set()
+
+    async def _until_renewal(self, scope: trio.CancelScope) -> None:
+        while self.connection is None:
+            await self.changed.park()
+        await self.connection.renewal.wait()
+        scope.cancel()
+
+
+class Line:
+    """A connection across its attempts."""
+
+    def __init__(self, plan: ConnectionPlan, venue: Venue, budget: AttemptBudget, backoff: Backoff) -> None:
+        self.plan = plan
+        self.venue = venue
+        self.budget = budget
+        self.backoff = backoff
+        self.current: Connection | None = None
+        self.attempts = 0
+        self.losses = 0
+        self.must_wait_room = False  # The last connection was shed: another makes sense only when there is room.
+        self.is_route_proved = False  # Streams have flowed on it.
+        self.silent_connections = 0  # In a row, up to now.
+        self.is_queued = False  # Behind the budget of attempts.
+        self.is_settled = False  # Its first attempt has come to something, or cannot be made yet.
+
+    def statistics(self) -> ConnectionStatistics:
+        """A look at the connection."""
+        up_since = self.current.opened_at if self.current is not None else None
+        state = "up" if up_since is not None else "connecting" if self.current is not None else "waiting"
+        return ConnectionStatistics(
+            state, self.plan.route, len(self.plan.streams), up_since, self.attempts, self.losses
+        )
