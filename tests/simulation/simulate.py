@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -39,9 +38,10 @@ def main():
 def run_all(seeds, jobs):
     """The outcomes of many seeds, with progress."""
     outcomes, began, told_at = [], time.monotonic(), 0.0
-    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=SEEDS_PER_PROCESS) as pool:
-        for future in as_completed([pool.submit(simulate, seed) for seed in seeds]):
-            outcomes.append(outcome := future.result())
+    # Not concurrent.futures: Python 3.11's hangs where its processes are replaced.
+    with get_context("spawn").Pool(jobs, maxtasksperchild=SEEDS_PER_PROCESS) as pool:
+        for outcome in pool.imap_unordered(simulate, seeds):
+            outcomes.append(outcome)
             now = time.monotonic()
             if outcome.failure:
                 say(
