@@ -245,6 +245,10 @@ class Simulation:
 
     async def _end(self, ending, shutdown, live):
         life = self._world.life
+        if ending != "stop" and self._rng.random() < 0.5:
+            # What is seen and not yet told is where a kill hurts.
+            self._commit("skip_ids")
+            await trio.sleep(self._rng.uniform(0, 30))
         if ending == "stop":
             if self._world.disk.hangs_until > trio.current_time():
                 self.hits["E64"] += 1
@@ -260,9 +264,12 @@ class Simulation:
     async def _disturb(self, names):
         for name in names:
             await trio.sleep(self._rng.uniform(0, 2 * RUN_SEC_MAX / 12))
-            self._world.log.note({"event": "fault", "name": name})
-            self.hits.update(self._faults.act(name))
+            self._commit(name)
         await trio.sleep(self._rng.uniform(0, 60))
+
+    def _commit(self, name):
+        self._world.log.note({"event": "fault", "name": name})
+        self.hits.update(self._faults.act(name))
 
     async def _watch_limits(self, live):
         while True:

@@ -6,7 +6,7 @@ import pytest
 from simulate import report
 from simulation import Outcome, simulate
 
-SEEDS = (2, 4, 5, 7, 8, 11)
+SEEDS = (2, 3, 4, 5, 7, 8)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
