@@ -115,6 +115,8 @@ class Backfill:
     async def run(self) -> NoReturn:
         """Repair what the ledger is told, until cancelled."""
         while True:
+            # A task that starts while the service stops runs up to here, and must not write any more.
+            await trio.lowlevel.checkpoint()
             told = [one for one in self._chains.told(self._market) if not self._give_up_if_hopeless(*one)]
             if not told:
                 self._empty_answers.clear()

@@ -153,7 +153,14 @@ class Chain:
     def miss(self, one: Missing) -> None:
         """The ledger says that a range is missing."""
         self.forget(one.epoch, one.first, one.last)
+        self.reach(one.epoch, one.last)
         self.missing.append(one)
+
+    def reach(self, epoch: int, last: int) -> None:
+        """The ledger knows of ids up to this one: the chain goes on behind them, whether they came or not."""
+        expected = self._interrupted_id if self.next_id is None else self.next_id
+        if expected is not None and epoch == self.epoch and last >= expected:
+            self._interrupted_id, self.next_id = last + 1, None
 
     def overdue(self, before: float) -> list[Missing]:
         """The ranges that have been missing since `before` or longer and were not told; they count as told now."""

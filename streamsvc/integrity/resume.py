@@ -65,9 +65,13 @@ def resume(chain_of: ChainOf, catalogue: Catalogue, segments: Iterable[Path]) ->
         chain = chain_of(last.market, last.kind, last.symbol)
         if chain is not None and last.last_id is not None:
             chain.resume(last.epoch, last.last_id, last.last_exchange_ns // _NS_PER_MS)
-    for row in catalogue.gaps("open"):
+    for row in catalogue.gaps():
         chain = chain_of(MARKETS_BY_LABEL[row.market], Kind.from_label(row.kind), row.symbol)
-        if chain is not None:
+        if chain is None:
+            continue
+        # What was given up or fetched may lie behind the last message that came.
+        chain.reach(row.epoch, row.last_id)
+        if row.status == "open":
             chain.miss(_missing_of(row))
     for path in segments:
         _read_segment(chain_of, path)

@@ -165,6 +165,17 @@ def test_ids_that_nobody_can_bring_are_forgotten_without_a_word():
     assert [] == chain.filled
 
 
+def test_what_the_ledger_knows_beyond_the_last_message_is_not_missed_again():
+    """The chain goes on behind it, whether it is still missing, given up or fetched."""
+    chain = Chain()
+    chain.resume(0, 100, 1000)
+    chain.miss(Missing(0, 101, 103, 0.0, None, None, "quarantined", is_told=True))
+    chain.reach(0, 105)
+    assert Verdict.NEW is chain.take(106, 106, 2000, 1.0)
+    assert [(0, 101, 103)] == holes(chain)
+    assert Verdict.DUPLICATE is chain.take(105, 105, 2000, 1.0)
+
+
 def test_the_exchange_has_more_than_came():
     """What lies between is missing; what comes of it after all is late."""
     chain = begun()

@@ -10,6 +10,7 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+import pyarrow.compute
 import pyarrow.parquet
 
 from streamsvc.batch import Block
@@ -55,23 +56,29 @@ def journal_rows(data: Path) -> Rows:
                     if kind_number in (NOTE_KIND, Kind.DEPTH_SNAPSHOT):
                         continue
                     kind, message = Kind(kind_number).label, json.loads(text)
-                    data = message["data"]
-                    symbol = data["s"] if item.source is Source.STREAM else message["symbol"]
+                    fields = message["data"]
+                    symbol = fields["s"] if item.source is Source.STREAM else message["symbol"]
                     field = "id" if item.source is Source.REST and kind == "trade" else ID_FIELDS[kind]
-                    count = max(1, len(data["b"]) + len(data["a"])) if kind == "depth" else 1
-                    rows[item.market.label, symbol, kind][data[field]] += count
+                    count = max(1, len(fields["b"]) + len(fields["a"])) if kind == "depth" else 1
+                    rows[item.market.label, symbol, kind][fields[field]] += count
     return rows
 
 
-def rows_by_run(data: Path) -> dict[int, Rows]:
-    """What the Parquet files hold, whoever knows them, by the number of the run that recorded it."""
+def rows_by_run(data: Path, *, with_fetched: bool) -> dict[int, Rows]:
+    """What the Parquet files hold, whoever knows them, by the number of the run that recorded it.
+
+    Rows that were fetched over REST fill the holes that earlier runs have left.
+    """
     runs = defaultdict(lambda: defaultdict(Counter))
     for path in (data / "parquet").rglob("*.parquet"):
         kind, market = path.parts[-4], path.parts[-3].removeprefix("market=")
         if kind not in ID_COLUMNS:
             continue
         rows = runs[SegmentName.parse(path.stem).run]
-        table = pyarrow.parquet.ParquetFile(path).read(["symbol", ID_COLUMNS[kind]])
+        table = pyarrow.parquet.ParquetFile(path).read()
+        if not with_fetched and "is_backfilled" in table.column_names:
+            table = table.filter(pyarrow.compute.invert(table["is_backfilled"]))
+        table = table.select(["symbol", ID_COLUMNS[kind]])
         for symbol, number in zip(*(column.to_pylist() for column in table.columns), strict=True):
             rows[market, symbol, kind][number] += 1
     return runs
@@ -80,7 +87,7 @@ def rows_by_run(data: Path) -> dict[int, Rows]:
 def data_set_rows(data: Path) -> Rows:
     """What the Parquet files of all runs hold."""
     all_rows = defaultdict(Counter)
-    for rows in rows_by_run(data).values():
+    for rows in rows_by_run(data, with_fetched=True).values():
         for stream, counts in rows.items():
             all_rows[stream] += counts
     return all_rows
