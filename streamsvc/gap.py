@@ -77,6 +77,7 @@ class GapFilled(msgspec.Struct, frozen=True, tag="repaired", tag_field="note"):
         first_id: The first id.
         last_id: The last one.
         closed_ns: When they came, wall clock.
+        was_announced: Whether they had been missing for longer than the grace time; else it was no gap.
     """
 
     market: str
@@ -86,6 +87,7 @@ class GapFilled(msgspec.Struct, frozen=True, tag="repaired", tag_field="note"):
     first_id: int
     last_id: int
     closed_ns: int
+    was_announced: bool = True
 
 
 Note = GapOpened | GapFilled | GapGivenUp

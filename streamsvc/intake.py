@@ -242,8 +242,8 @@ class Intake:
     def _block(self, market: Market, connection: int, batch: Batch, taken: _Taken) -> Block:
         """What was taken of a batch, and what it means for the ledger."""
         is_whole = len(taken.messages) == len(batch.messages)
-        filled = self.chains.filled(batch.received_ns)
-        taken.add_notes(filled)
+        noted = self.chains.notes(batch.received_ns)
+        taken.add_notes(noted)
         return Block(
             market=market,
             source=Source.STREAM,
@@ -251,7 +251,7 @@ class Intake:
             received_ns=batch.received_ns,
             kinds=bytes(taken.kinds),
             messages=taken.messages,
-            size_bytes=batch.size_bytes if is_whole and not filled else sum(map(len, taken.messages)),
+            size_bytes=batch.size_bytes if is_whole and not noted else sum(map(len, taken.messages)),
             epochs=taken.epochs or None,
         )
 
@@ -278,10 +278,10 @@ class Intake:
             epoch: The epoch of their ids.
             rows: Their ids, and the exchange's own JSON of each.
         """
-        chain = self.chains.track(stream).chain
-        texts = [journal_text(stream.symbol, raw) for number, raw in rows if chain.take_fetched(epoch, number, number)]
+        missing = [raw for number, raw in rows if self.chains.take_fetched(stream, epoch, number)]
+        texts = [journal_text(stream.symbol, raw) for raw in missing]
         if texts:
-            self._put_fetched(stream.market, stream.kind, texts, self.chains.filled(self._wall_ns()), epoch)
+            self._put_fetched(stream.market, stream.kind, texts, self.chains.notes(self._wall_ns()), epoch)
             self.counts.backfilled += len(texts)
         return len(texts)
 

@@ -96,9 +96,7 @@ async def run(
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
-                ledger = Ledger(
-                    intake.chains.overdue, sender, around.wall_ns, settings.gap_grace_sec, intake.chains.forget_seen
-                )
+                ledger = Ledger(intake.chains, sender, around.wall_ns, settings.gap_grace_sec)
                 live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
 
                 probes = Probes(intake.chains)

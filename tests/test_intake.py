@@ -173,16 +173,19 @@ def test_what_was_seen_already_is_dropped_and_counted():
     assert (7, 3, 4) == (counts.received, counts.accepted, counts.duplicates)
 
 
-def test_what_is_missing_is_told_and_its_end_is_noted_beside_the_row_that_brought_it():
+def test_what_is_missing_is_noted_beside_the_row_behind_it_and_its_end_beside_the_row_that_brought_it():
     """The note and the row lie in one frame, so that no cut comes between them."""
     bench = Bench()
-    bench.read(GOOD, GOOD.replace("12345", "12348"), now=5.0)
+    block, _ = bench.read(GOOD, GOOD.replace("12345", "12348"), now=5.0)
+    assert bytes([Kind.TRADE, Kind.TRADE, NOTE_KIND]) == block.kinds
+    note = decode_note(block.messages[2])
+    assert ("BTCUSDT", "trade", 12346, 12347) == (note.symbol, note.kind, note.first_id, note.last_id)
     (overdue,) = bench.intake.chains.overdue(5.0)
     assert (12346, 12347) == (overdue.missing.first, overdue.missing.last)
     block, _ = bench.read(GOOD.replace("12345", "12347"), now=6.0)
     assert bytes([Kind.TRADE, NOTE_KIND]) == block.kinds
     note = decode_note(block.messages[1])
-    assert ("BTCUSDT", "trade", 12347, 12347) == (note.symbol, note.kind, note.first_id, note.last_id)
+    assert ("trade", 12347, 12347, True) == (note.kind, note.first_id, note.last_id, note.was_announced)
     assert sum(map(len, block.messages)) == block.size_bytes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from streamsvc.gap import GapFilled, encode_note
+from streamsvc.gap import GapFilled, GapOpened, Note, encode_note
 from streamsvc.integrity.books import BookChain, BookState
 from streamsvc.integrity.continuity import Chain, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
@@ -22,6 +22,7 @@ _CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed"}
 """What the ledger calls the end of a connection; any other is a `disconnect`."""
 
 
+_NS_PER_MS = 1_000_000
 SEEN_MAX = 100_000
 """Messages of one stream that are remembered while two connections bring it."""
 SEEN_SEC = 60.0
@@ -69,7 +70,7 @@ class Track:
             return
         self.is_begun = True
         self._unfed.append((head.u, head.U, head.pu))
-        if len(self._unfed) < BOOK_HELD_MAX and any(not one.is_told for one in self.chain.missing):
+        if len(self._unfed) < BOOK_HELD_MAX and any(not one.is_announced for one in self.chain.missing):
             return
         for final, first, previous in sorted(self._unfed):
             self.book.take_update(first, final, previous, None)
@@ -126,6 +127,7 @@ class Chains:
     def __init__(self, streams: Iterable[Stream]) -> None:
         self._tracks = {(stream.market, stream.kind, stream.symbol): Track(stream) for stream in streams}
         self._holed: dict[Track, None] = {}  # Where something was missing when we looked last.
+        self._fresh: dict[Track, None] = {}  # Where something has changed that the ledger was not told.
         self.has_epochs = False
         self.duplicates = 0
         self.doubled: set[Track] = set()
@@ -154,41 +156,47 @@ class Chains:
             track.lose_book()
             logger.warning("ids_started_over", **track.labels, epoch=chain.epoch, first_id=first)
         if chain.missing or chain.filled:
-            self._holed[track] = None
+            self._holed[track] = self._fresh[track] = None
         if track.book is not None:
             track.take_update(head)
         return True
 
-    def filled(self, closed_ns: int) -> list[bytes]:
-        """Notes for the ledger of what it was told to be missing and has come since; they are given once."""
-        notes = []
-        for track in list(self._holed):
+    def take_fetched(self, stream: Stream, epoch: int, number: int) -> bool:
+        """Whether an id that REST brought was missing; it is no longer."""
+        track = self.track(stream)
+        self._fresh[track] = None
+        return track.chain.take_fetched(epoch, number, number)
+
+    def notes(self, now_ns: int) -> list[bytes]:
+        """Notes for the ledger of what has changed: what is missing, and what has come; they are given once.
+
+        Args:
+            now_ns: The wall clock.
+        """
+        notes: list[Note] = []
+        for track in self._fresh:
             chain = track.chain
-            for epoch in dict.fromkeys(one.epoch for one in chain.filled):
-                coverage = Coverage()
-                coverage.add(IdRange(one.first, one.last) for one in chain.filled if one.epoch == epoch)
-                notes += [
-                    GapFilled(**track.labels, epoch=epoch, first_id=part.first, last_id=part.last, closed_ns=closed_ns)
-                    for part in coverage.ranges
-                ]
+            notes += [_opened(track, one, now_ns) for one in chain.untold()]
+            notes += _filled(track, now_ns)
             chain.filled.clear()
             if not chain.missing:
-                del self._holed[track]
+                self._holed.pop(track, None)
+        self._fresh.clear()
         return [encode_note(note) for note in notes]
 
     def overdue(self, before: float) -> list[Overdue]:
-        """What has been missing since `before` (monotonic) or longer and was not told yet; it counts as told now."""
+        """What has been missing since `before` (monotonic) or longer; each range is given once."""
         return [
             Overdue(track.stream, track.connection, one) for track in self._holed for one in track.chain.overdue(before)
         ]
 
     def told(self, market: Market) -> list[tuple[Stream, Missing]]:
-        """What the ledger was told of a market and what is still missing, the oldest first."""
+        """What of a market has been missing for longer than the grace time, the oldest first."""
         found = [
             (track.stream, one)
             for track in self._holed
             for one in track.chain.missing
-            if one.is_told and track.stream.market is market
+            if one.is_announced and track.stream.market is market
         ]
         return sorted(found, key=lambda one: one[1].since)
 
@@ -201,7 +209,7 @@ class Chains:
         track = self.track(stream)
         has_missed = track.chain.pass_over(last_id, now)
         if track.chain.missing:
-            self._holed[track] = None
+            self._holed[track] = self._fresh[track] = None
         return has_missed
 
     def books(self, market: Market) -> list[Track]:
@@ -255,4 +263,42 @@ class Chains:
     def resumed(self) -> None:
         """The chains go on from an earlier run: what they miss is to be told and mended."""
         self._holed.update({track: None for track in self._tracks.values() if track.chain.missing})
+        self._fresh.update(self._holed)
         self.has_epochs = any(track.chain.epoch for track in self._tracks.values())
+
+
+def _opened(track: Track, one: Missing, now_ns: int) -> GapOpened:
+    return GapOpened(
+        **track.labels,
+        epoch=one.epoch,
+        first_id=one.first,
+        last_id=one.last,
+        first_time_ns=None if one.before_ms is None else one.before_ms * _NS_PER_MS,
+        last_time_ns=None if one.after_ms is None else one.after_ms * _NS_PER_MS,
+        cause=one.cause,
+        connection=track.connection,
+        opened_ns=now_ns,
+    )
+
+
+def _filled(track: Track, now_ns: int) -> list[GapFilled]:
+    notes = []
+    for epoch, was_announced in dict.fromkeys((one.epoch, one.is_announced) for one in track.chain.filled):
+        coverage = Coverage()
+        coverage.add(
+            IdRange(one.first, one.last)
+            for one in track.chain.filled
+            if (one.epoch, one.is_announced) == (epoch, was_announced)
+        )
+        notes += [
+            GapFilled(
+                **track.labels,
+                epoch=epoch,
+                first_id=part.first,
+                last_id=part.last,
+                closed_ns=now_ns,
+                was_announced=was_announced,
+            )
+            for part in coverage.ranges
+        ]
+    return notes

@@ -8,7 +8,8 @@ it once for every message, whichever connection or request brought it, so that a
 - what was seen already is a duplicate, and is dropped;
 - an old id with a new event time is the exchange starting its ids over: a new epoch, not a gap of a billion.
 
-A missing range is held for a grace time before anybody is told, since another connection may still bring it.
+The ledger is told of a missing range in the frame that brings what lies behind it, so that no kill can come between.
+People and the backfill hear of it after a grace time, since another connection may still bring it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Missing:
         after_ms: Event time of the first message behind it, None if it is not known.
         cause: What is known of why.
         is_told: Whether it is in the ledger.
+        is_announced: Whether its grace time is over, so that people and the backfill know of it.
     """
 
     epoch: int
@@ -61,6 +63,7 @@ class Missing:
     after_ms: int | None
     cause: str
     is_told: bool = False
+    is_announced: bool = False
 
 
 class Chain:
@@ -147,7 +150,12 @@ class Chain:
         """Go over a message that an earlier run recorded; its epoch is known."""
         if epoch > self.epoch:
             self.resume(epoch, first - 1, None)
-        if epoch == self.epoch:
+        if epoch != self.epoch:
+            return
+        expected = self._interrupted_id if self.next_id is None else self.next_id
+        if expected is not None and last < expected:
+            self._fill(epoch, first, last)
+        else:
             self.take(first, last, event_ms, -math.inf)
 
     def miss(self, one: Missing) -> None:
@@ -162,15 +170,22 @@ class Chain:
         if expected is not None and epoch == self.epoch and last >= expected:
             self._interrupted_id, self.next_id = last + 1, None
 
+    def untold(self) -> list[Missing]:
+        """The ranges that the ledger was not told; they count as told now."""
+        found = [one for one in self.missing if not one.is_told]
+        for one in found:
+            one.is_told = True
+        return found
+
     def overdue(self, before: float) -> list[Missing]:
-        """The ranges that have been missing since `before` or longer and were not told; they count as told now."""
-        due = [one for one in self.missing if not one.is_told and one.since <= before]
+        """The ranges that have been missing since `before` or longer, once; too many are left to the ledger alone."""
+        due = [one for one in self.missing if not one.is_announced and one.since <= before]
         excess = len(self.missing) - MISSING_MAX
         if excess > 0:
-            due += [one for one in self.missing[:excess] if not one.is_told and one not in due]
+            due += [one for one in self.missing[:excess] if not one.is_announced and one not in due]
             del self.missing[:excess]
         for one in due:
-            one.is_told = True
+            one.is_announced = True
         return due
 
     def forget(self, epoch: int, first: int, last: int) -> None:

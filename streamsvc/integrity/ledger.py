@@ -1,7 +1,7 @@
 """What tells the gap ledger what is missing: notes go through the journal, and the publisher commits them.
 
-A hole is told when its grace time is over, since another connection may still bring it; at the end everything is told
-that is missing then.
+A note lies in the frame that brings what it is about, so that no kill can come between; what no frame brings is noted
+here. People and the backfill hear of a hole when its grace time is over, since another connection may still bring it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import attrs
 import trio
 
 from streamsvc.batch import Block
-from streamsvc.gap import NOTE_KIND, GapGivenUp, GapOpened, Note, encode_note
+from streamsvc.gap import NOTE_KIND, GapGivenUp, encode_note
 from streamsvc.log import logger
 from streamsvc.schema import Market, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from streamsvc.batch import BlockSender
+    from streamsvc.integrity.chains import Chains
     from streamsvc.integrity.continuity import Missing
     from streamsvc.venues.venue import Stream
 
 LOOK_SEC = 1.0
-_NS_PER_MS = 1_000_000
 
 
 @attrs.frozen
@@ -41,28 +41,23 @@ class Ledger:
     """The loop's end of the gap ledger.
 
     Args:
-        overdue: Gives what has been missing since a moment (monotonic) or longer and was not told; it then counts as
-            told.
+        chains: What is missing.
         sender: Where notes go; the caller closes it.
         wall_ns: The wall clock.
-        grace_sec: How long a hole is held before it is told.
-        on_look: Called once a second with the monotonic time.
+        grace_sec: How long a hole is held before it is announced.
     """
 
     def __init__(
         self,
-        overdue: Callable[[float], Sequence[Overdue]],
+        chains: Chains,
         sender: BlockSender,
         wall_ns: Callable[[], int],
         grace_sec: float,
-        on_look: Callable[[float], None] = lambda _now: None,
     ) -> None:
-        self._overdue = overdue
+        self._chains = chains
         self._sender = sender
         self._wall_ns = wall_ns
         self._grace_sec = grace_sec
-        self._on_look = on_look
-        self.opened = 0
         self._changed = trio.lowlevel.ParkingLot()
 
     async def run(self) -> NoReturn:
@@ -70,18 +65,22 @@ class Ledger:
         while True:
             await trio.sleep(LOOK_SEC)
             # No await from the look to the put: what counts as told is in the channel.
-            self._on_look(trio.current_time())
+            self._chains.forget_seen(trio.current_time())
             await self._sender.wait_room()
             self.tell(trio.current_time() - self._grace_sec)
 
     def tell(self, before: float = math.inf) -> None:
-        """Tell what has been missing since `before` or longer, however full the channel is: notes are small."""
-        due = self._overdue(before)
-        if not due:
-            return
-        self.put([self._opened(one) for one in due])
-        self.opened += len(due)
-        self._changed.unpark_all()
+        """Note what no frame has noted yet, and announce what has been missing since `before` or longer.
+
+        However full the channel is: notes are small.
+        """
+        if texts := self._chains.notes(self._wall_ns()):
+            self._put(texts)
+        due = self._chains.overdue(before)
+        for one in due:
+            _announce(one)
+        if due:
+            self._changed.unpark_all()
 
     async def wait_opened(self) -> None:
         """Wait until the next gap is told."""
@@ -108,11 +107,9 @@ class Ledger:
             last_id=note.last_id,
             reason=reason,
         )
-        self.put([note])
+        self._put([encode_note(note)])
 
-    def put(self, notes: Sequence[Note]) -> None:
-        """Put notes into the channel to the writer."""
-        texts = [encode_note(note) for note in notes]
+    def _put(self, texts: list[bytes]) -> None:
         self._sender.put_nowait(
             Block(
                 market=Market.SPOT,
@@ -125,30 +122,17 @@ class Ledger:
             )
         )
 
-    def _opened(self, one: Overdue) -> GapOpened:
-        stream, missing = one.stream, one.missing
-        note = GapOpened(
-            market=stream.market.label,
-            symbol=stream.symbol,
-            kind=stream.kind.label,
-            epoch=missing.epoch,
-            first_id=missing.first,
-            last_id=missing.last,
-            first_time_ns=None if missing.before_ms is None else missing.before_ms * _NS_PER_MS,
-            last_time_ns=None if missing.after_ms is None else missing.after_ms * _NS_PER_MS,
-            cause=missing.cause,
-            connection=one.connection,
-            opened_ns=self._wall_ns(),
-        )
-        logger.warning(
-            "gap_opened",
-            market=note.market,
-            symbol=note.symbol,
-            kind=note.kind,
-            epoch=note.epoch,
-            first_id=note.first_id,
-            last_id=note.last_id,
-            cause=note.cause,
-            connection=note.connection,
-        )
-        return note
+
+def _announce(one: Overdue) -> None:
+    stream, missing = one.stream, one.missing
+    logger.warning(
+        "gap_opened",
+        market=stream.market.label,
+        symbol=stream.symbol,
+        kind=stream.kind.label,
+        epoch=missing.epoch,
+        first_id=missing.first,
+        last_id=missing.last,
+        cause=missing.cause,
+        connection=one.connection,
+    )

@@ -136,4 +136,5 @@ def _missing_of(gap: GapRow | GapOpened) -> Missing:
         after_ms=None if gap.last_time_ns is None else gap.last_time_ns // _NS_PER_MS,
         cause=gap.cause,
         is_told=True,
+        is_announced=True,
     )

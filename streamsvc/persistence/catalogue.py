@@ -223,10 +223,11 @@ class Catalogue:
         with self._connection() as connection:
             return gap_table.rows(connection, status)
 
-    def bans(self) -> dict[str, int]:
-        """Until when REST hosts have banned us, ns since 1970."""
+    def bans(self, now_ns: int) -> dict[str, int]:
+        """Until when REST hosts have banned us, ns since 1970; no longer than they said, if the clock was set back."""
         with self._connection() as connection:
-            return dict(connection.execute("select host, until_ns from bans"))
+            rows = connection.execute("select host, until_ns, until_ns - opened_ns from bans")
+            return {host: min(until_ns, now_ns + length_ns) for host, until_ns, length_ns in rows}
 
     def note_ban(self, host: str, until_ns: int, status: int, reason: str, opened_ns: int) -> None:
         """A REST host has banned us."""

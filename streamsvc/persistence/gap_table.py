@@ -107,7 +107,7 @@ def apply_notes(connection: Connection, notes: Iterable[bytes]) -> None:
             case GapOpened() as opened:
                 _insert(connection, _row_of(opened))
             case GapFilled() as filled:
-                _change(connection, filled, REPAIRED, None)
+                _change(connection, filled, REPAIRED if filled.was_announced else None, None)
             case GapGivenUp() as given_up:
                 _change(connection, given_up, UNREPAIRABLE, given_up.reason)
 
@@ -161,8 +161,8 @@ def _insert(connection: Connection, row: GapRow) -> None:
     connection.execute(_INSERT, attrs.astuple(row))
 
 
-def _change(connection: Connection, note: GapFilled | GapGivenUp, status: str, reason: str | None) -> None:
-    """Give a range another status; a part of a row is cut out of it."""
+def _change(connection: Connection, note: GapFilled | GapGivenUp, status: str | None, reason: str | None) -> None:
+    """Give a range another status, None: remove it; a part of a row is cut out of it."""
     place = (note.market, note.symbol, note.kind, note.epoch, note.last_id, note.first_id)
     for gap, *values in connection.execute(_OVERLAPPING, place).fetchall():
         row = GapRow(*values)
@@ -171,7 +171,8 @@ def _change(connection: Connection, note: GapFilled | GapGivenUp, status: str, r
         for left_first, left_last in ((row.first_id, first - 1), (last + 1, row.last_id)):
             if left_first <= left_last:
                 _insert(connection, attrs.evolve(row, first_id=left_first, last_id=left_last))
-        _insert(
-            connection,
-            attrs.evolve(row, first_id=first, last_id=last, status=status, reason=reason, closed_ns=note.closed_ns),
-        )
+        if status is not None:
+            _insert(
+                connection,
+                attrs.evolve(row, first_id=first, last_id=last, status=status, reason=reason, closed_ns=note.closed_ns),
+            )

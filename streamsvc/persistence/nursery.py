@@ -56,7 +56,7 @@ class Persistence:
 
     async def load_bans(self) -> Mapping[str, int]:
         """Until when REST hosts have banned us, ns since 1970; raises what `Catalogue` does."""
-        bans: Mapping[str, int] = await self._run_blocking(self._publisher.catalogue.bans)
+        bans: Mapping[str, int] = await self._run_blocking(self._publisher.catalogue.bans, self._publisher.wall_ns())
         return bans
 
     async def save_ban(self, host: str, until_ns: int, status: int, reason: str) -> None:

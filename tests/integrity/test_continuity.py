@@ -43,7 +43,7 @@ def test_what_fills_a_hole_is_late_and_taken_once():
     assert 105 == chain.next_id
 
 
-def test_a_hole_is_told_once_and_after_its_grace():
+def test_a_hole_is_announced_once_and_after_its_grace():
     chain = begun()
     chain.take(104, 104, 1500, 7.0)
     assert [] == chain.overdue(6.9)
@@ -57,7 +57,8 @@ def test_what_fills_a_told_hole_is_noted():
     chain.take(104, 104, 1500, 7.0)
     chain.take(101, 101, 1400, 7.1)
     assert [] == chain.filled
-    chain.overdue(8.0)
+    assert [(102, 103)] == [(one.first, one.last) for one in chain.untold()]
+    assert [] == chain.untold()
     chain.take(103, 103, 1400, 8.1)
     assert [(103, 103)] == [(one.first, one.last) for one in chain.filled]
     chain.take_fetched(0, 102, 102)
@@ -159,7 +160,7 @@ def test_more_holes_than_are_held_are_told_at_once():
 def test_ids_that_nobody_can_bring_are_forgotten_without_a_word():
     chain = begun()
     chain.take(104, 104, 1500, 7.0)
-    chain.overdue(7.0)
+    chain.untold()
     chain.forget(0, 101, 102)
     assert [(0, 103, 103)] == holes(chain)
     assert [] == chain.filled

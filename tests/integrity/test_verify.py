@@ -26,6 +26,7 @@ from streamsvc.cli import main
 from streamsvc.errors import UsageError
 from streamsvc.integrity.report import Gap, Report, StreamCoverage, print_report
 from streamsvc.integrity.verify import verify_folder
+from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.schema import Market
 
 FUTURES = Market.FUTURES
@@ -197,6 +198,14 @@ def test_ids_that_came_after_all_are_no_gap(recorded):
     assert [(2, 3, "open", None), (6, 6, "open", None), (7, 8, "unrepairable", "too old")] == [
         (gap.first_missing_id, gap.last_missing_id, gap.status, gap.reason) for gap in report.gaps
     ]
+
+
+def test_a_hole_that_was_filled_within_its_grace_was_no_gap(recorded):
+    recorded.publish(trade(1), trade(3), opened(2, 2))
+    recorded.publish(trade(2), filled(2, 2, was_announced=False))
+    report = found(recorded)
+    assert ([], [], 0) == (report.errors, report.gaps, report.exit_code)
+    assert [] == Catalogue(recorded.folder.catalogue).gaps()
 
 
 def test_what_the_ledger_says_is_missing_must_not_be_there(recorded):

@@ -82,9 +82,10 @@ def opened(first, last, *, kind="trade", symbol="BTCUSDT", market="spot", epoch=
     return Market.SPOT, NOTE_KIND, encode_note(note), 0
 
 
-def filled(first, last, *, kind="trade", symbol="BTCUSDT"):
+def filled(first, last, *, kind="trade", symbol="BTCUSDT", was_announced=True):
     """A note that they came after all."""
-    return Market.SPOT, NOTE_KIND, encode_note(GapFilled("spot", symbol, kind, 0, first, last, TIME_MS * 10**6)), 0
+    note = GapFilled("spot", symbol, kind, 0, first, last, TIME_MS * 10**6, was_announced)
+    return Market.SPOT, NOTE_KIND, encode_note(note), 0
 
 
 def given_up(first, last, *, kind="trade", symbol="BTCUSDT"):

@@ -175,3 +175,10 @@ def test_a_catalogue_that_cannot_be_opened_in_mid_run_is_tried_again(catalogue, 
         catalogue.commit(MANIFEST, 1)
     with pytest.raises(UsageError, match="cannot be used"):
         catalogue.prepare()
+
+
+@pytest.mark.parametrize(("now_ns", "until_ns"), [(150, 190), (1000, 190), (20, 110)])
+def test_a_ban_lasts_no_longer_than_it_was_said(catalogue, now_ns, until_ns):
+    """A clock that was ahead when it was kept, and was set back, must not close REST for as long."""
+    catalogue.note_ban("host", 190, 418, "banned", 100)
+    assert {"host": until_ns} == catalogue.bans(now_ns)
