@@ -28,8 +28,8 @@ SEEN_MAX = 100_000
 SEEN_SEC = 60.0
 """So long after one of them has gone, the other may still lag behind it."""
 
-BOOK_HELD_MAX = 1000
-"""Updates that a book holds by their ids until there is a snapshot."""
+BOOK_HELD_MAX = 100
+"""Updates that a book holds by their ids until there is a snapshot: ten seconds of them, 25 KB a book."""
 
 
 class Track:

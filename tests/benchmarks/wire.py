@@ -43,7 +43,7 @@ class Texts:
 
     def __init__(self, symbol: str, rng: random.Random, levels: int = 20) -> None:
         self._symbol, self._stream = symbol, symbol.lower()
-        self._trades = self._updates = 0
+        self._trades = self._updates = self._tickers = 0
         self._prices = [f"{20_000 + rng.randrange(1_000_000) / 100:.2f}" for _ in range(97)]
         self._quantities = [f"{rng.randrange(1, 10**9) / 10**8:.8f}" for _ in range(89)]
         self._sides = [
@@ -84,8 +84,8 @@ class Texts:
         )
 
     def _bookTicker(self, _time_ms: int) -> str:  # noqa: N802 - the exchange's name
-        self._updates += 1
-        n = self._updates
+        self._tickers += 1  # A count of its own: a ticker's id lies within an update's, and makes no hole between two.
+        n = self._tickers
         return (
             f'{{"stream":"{self._stream}@bookTicker","data":{{"u":{n},"s":"{self._symbol}",'
             f'"b":"{self._prices[n % 97]}","B":"{self._quantities[n % 89]}",'
