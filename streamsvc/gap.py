@@ -24,7 +24,7 @@ class GapOpened(msgspec.Struct, frozen=True, tag="opened", tag_field="note"):
         last_id: The last one.
         first_time_ns: Event time of the last message before it, None if there was none.
         last_time_ns: Event time of the first message behind it, None if it is not known.
-        cause: `disconnect`, `stall`, `restart`, `exchange`, `shed`, `quarantined`.
+        cause: `disconnect`, `stall`, `restart`, `exchange`, `shed`, `disk`, `quarantined`.
         connection: The number of the connection that brought the message behind it.
         opened_ns: When it was told, wall clock.
     """

@@ -129,6 +129,9 @@ class Intake:
         quarantine: Where unreadable text goes.
         late_ms: Receive time minus event time above which a message counts as late.
         wall_ns: The wall clock, for what REST brings.
+
+    Attributes:
+        is_disk_full: Whether the writer waits for room on the disk, so that what is shed is shed for that.
     """
 
     def __init__(
@@ -144,7 +147,8 @@ class Intake:
         self._sender = sender
         self._quarantine = quarantine
         self._late_ms = late_ms
-        self._wall_ns = wall_ns
+        self.wall_ns = wall_ns
+        self.is_disk_full: Callable[[], bool] = lambda: False
         self.chains = Chains(slot.stream for slot in health.slots())
         self._lanes = {
             market: {
@@ -168,7 +172,9 @@ class Intake:
             rows[key] = rows.get(key, 0) + slot.rows
         return rows
 
-    def read(self, market: Market, connection: int, batch: Batch, now: float) -> tuple[Block | None, list[bytes]]:
+    def read(  # noqa: C901 - the hot path: what could be taken out of it would cost a call a message
+        self, market: Market, connection: int, batch: Batch, now: float
+    ) -> tuple[Block | None, list[bytes]]:
         """Sort a batch into what is recorded and what is the server's talk about itself.
 
         Args:
@@ -180,7 +186,8 @@ class Intake:
         Returns:
             The accepted messages, None if there are none; and the notices, in order.
         """
-        doubled = self.chains.doubled
+        # Where two connections bring a stream, or the first message after a break is to come, each one is looked at.
+        is_careful = bool(self.chains.doubled or self.chains.broken)
         lanes, late_from_ms = self._lanes[market], batch.received_ns // 1_000_000 - self._late_ms
         taken = _Taken()
         accepted, kinds, epochs = taken.messages, taken.kinds, taken.epochs
@@ -199,8 +206,12 @@ class Intake:
             if lane.is_trade and head.id == chain.next_id:  # The usual case costs no call.
                 chain.next_id = head.id + 1
                 chain.event_ms = head.E
-            elif (lane.is_chained or doubled) and not self._takes(lane, head, text, now):
-                continue
+            elif lane.is_chained or is_careful:
+                if not self._takes(lane, head, text, batch.received_ns, now):
+                    continue
+            else:
+                lane.track.last_head = head
+                lane.track.last_received_ns = batch.received_ns
             if lane.is_depth:
                 health.more_rows += max(1, text.count(b"[") - _DEPTH_BRACKETS) - 1
             if head.E < late_from_ms:
@@ -218,11 +229,18 @@ class Intake:
             return None, notices
         return self._block(market, connection, batch, taken), notices
 
-    def _takes(self, lane: _Lane, head: Any, text: bytes, now: float) -> bool:
+    def _takes(self, lane: _Lane, head: Any, text: bytes, received_ns: int, now: float) -> bool:
         """Whether a message is recorded: it is none that was seen already."""
-        if lane.is_chained and not self.chains.takes(lane.track, head, now):
+        track = lane.track
+        if lane.is_chained and not self.chains.takes(track, head, now):
             return False
-        return lane.track not in self.chains.doubled or not self._is_repeated(lane, head, text, now)
+        if track in self.chains.doubled and self._is_repeated(lane, head, text, now):
+            return False
+        if not lane.is_chained:
+            if track.broken is not None:
+                self.chains.listened(track, head, received_ns, now)
+            track.last_head, track.last_received_ns = head, received_ns
+        return True
 
     def _is_repeated(self, lane: _Lane, head: Any, text: bytes, now: float) -> bool:
         """Whether another connection brought a message whose ids do not chain; the keys are those of `binance.md`."""
@@ -281,7 +299,7 @@ class Intake:
         missing = [raw for number, raw in rows if self.chains.take_fetched(stream, epoch, number)]
         texts = [journal_text(stream.symbol, raw) for raw in missing]
         if texts:
-            self._put_fetched(stream.market, stream.kind, texts, self.chains.notes(self._wall_ns()), epoch)
+            self._put_fetched(stream.market, stream.kind, texts, self.chains.notes(self.wall_ns()), epoch)
             self.counts.backfilled += len(texts)
         return len(texts)
 
@@ -292,7 +310,7 @@ class Intake:
                 market=market,
                 source=Source.REST,
                 connection=0,
-                received_ns=self._wall_ns(),
+                received_ns=self.wall_ns(),
                 kinds=bytes([kind]) * len(texts) + bytes([NOTE_KIND]) * len(notes),
                 messages=messages,
                 size_bytes=sum(map(len, messages)),
@@ -355,12 +373,15 @@ class IntakePort:
         self._plan = plan
         self._number = number
         self._sender = sender
+        self._heard_ns = 0
         intake.chains.dialled(plan.streams, number)
 
     def opened(self) -> None:
         """The connection stands and its streams were asked for."""
-        self._intake.health.subscribed(self._plan.streams, trio.current_time())
-        self._intake.chains.connected(self._plan.streams, self._number)
+        now = trio.current_time()
+        self._heard_ns = self._intake.wall_ns()
+        self._intake.health.subscribed(self._plan.streams, now)
+        self._intake.chains.connected(self._plan.streams, self._number, now, self._heard_ns)
 
     async def wait_room(self) -> None:
         """Wait until the writer's channel has room."""
@@ -368,6 +389,7 @@ class IntakePort:
 
     def take(self, batch: Batch) -> list[bytes]:
         """Take in a batch, right after `wait_room`, and put it; returns the notices in it."""
+        self._heard_ns = batch.received_ns
         block, notices = self._intake.read(self._plan.market, self._number, batch, trio.current_time())
         if block is not None:
             self._sender.put_nowait(block)
@@ -386,5 +408,8 @@ class IntakePort:
     def close(self, cause: str) -> None:
         """The connection is gone."""
         self._sender.close()
-        if self._intake.chains.disconnected(self._plan.streams, self._number, cause, trio.current_time()):
-            self._intake.health.unsubscribed(self._plan.streams)
+        if cause == "shed" and self._intake.is_disk_full():
+            cause = "disk"
+        streams, now = self._plan.streams, trio.current_time()
+        if self._intake.chains.disconnected(streams, self._number, cause, now, self._heard_ns):
+            self._intake.health.unsubscribed(streams)

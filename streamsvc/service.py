@@ -41,13 +41,13 @@ from streamsvc.watchdog.notify import run_watchdog
 from streamsvc.watchdog.watch import Watch, run_watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from streamsvc.persistence.catalogue import Catalogue
     from streamsvc.settings import Settings
     from streamsvc.surroundings import Sealers, Surroundings
-    from streamsvc.venues.venue import Venue
+    from streamsvc.venues.venue import Stream, Venue
 
 
 async def run(
@@ -83,7 +83,14 @@ async def run(
         open_budget=around.open_budget,
         wiring=_make_wiring(settings, around),
     )
-    watch = _make_watch(settings, health, supervisor)
+
+    def resubscribe(stream: Stream) -> bool:
+        is_begun = supervisor.resubscribe(stream)
+        if is_begun:
+            intake.chains.resubscribed(stream, around.wall_ns())
+        return is_begun
+
+    watch = _make_watch(settings, health, supervisor, resubscribe)
 
     async with (
         shutdown.raising_failures(),
@@ -96,6 +103,7 @@ async def run(
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
+                intake.is_disk_full = lambda: persistence.state.state == "paused_disk"
                 ledger = Ledger(intake.chains, sender, around.wall_ns, settings.gap_grace_sec)
                 live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
 
@@ -175,12 +183,14 @@ def _make_wiring(settings: Settings, around: Surroundings) -> Wiring:
     )
 
 
-def _make_watch(settings: Settings, health: Health, supervisor: Supervisor) -> Watch:
+def _make_watch(
+    settings: Settings, health: Health, supervisor: Supervisor, resubscribe: Callable[[Stream], bool]
+) -> Watch:
     timeouts = Timeouts(settings.trade_timeout, settings.orderbook_timeout, settings.first_message_sec)
     return Watch(
         health,
         timeouts,
-        resubscribe=supervisor.resubscribe,
+        resubscribe=resubscribe,
         replace=supervisor.replace,
         now=trio.current_time(),
     )
@@ -205,7 +215,7 @@ def _make_tools(
 
 def _resume(intake: Intake, catalogue: Catalogue, segments: Sequence[Path]) -> None:
     """Blocking, before the first connection."""
-    resume(intake.chains.chain, catalogue, segments)
+    resume(intake.chains, catalogue, segments)
     intake.chains.resumed()
 
 

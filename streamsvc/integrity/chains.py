@@ -9,16 +9,18 @@ from streamsvc.gap import GapFilled, GapOpened, Note, encode_note
 from streamsvc.integrity.books import BookChain, BookState
 from streamsvc.integrity.continuity import Chain, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
+from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard, may_be_missing
 from streamsvc.integrity.sequence import Coverage, IdRange, covered
 from streamsvc.log import logger
-from streamsvc.schema import CHAINED_KINDS, Kind, Market
+from streamsvc.schema import Kind, Market
+from streamsvc.venues.binance_heads import NO_EVENT_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
     from streamsvc.venues.venue import Stream
 
-_CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed"}
+_CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed", "disk": "disk"}
 """What the ledger calls the end of a connection; any other is a `disconnect`."""
 
 
@@ -39,11 +41,14 @@ class Track:
         "_told_state",
         "_unfed",
         "book",
+        "broken",
         "carriers",
         "chain",
         "connection",
         "is_begun",
         "labels",
+        "last_head",
+        "last_received_ns",
         "seen",
         "seen_until",
         "stream",
@@ -58,6 +63,10 @@ class Track:
         self._told_state = BookState.SYNCING
         self._unfed: list[tuple[int, int, int]] = []
         self.is_begun = False
+        # Of streams whose ids do not chain: the last message, and the time since which nobody listens.
+        self.last_head: Any = None
+        self.last_received_ns = 0
+        self.broken: Break | None = None
         self.connection = 0
         self.carriers: set[int] = set()
         self.seen: dict[Hashable, None] = {}
@@ -76,6 +85,12 @@ class Track:
             self.book.take_update(first, final, previous, None)
         self._unfed.clear()
         self._tell()
+
+    def heard(self, heard_ns: int) -> Heard | None:
+        """What came last of a stream whose ids do not chain, if anything has; `heard_ns` is the connection's last."""
+        if self.stream.kind is Kind.FORCE_ORDER:
+            return Heard(heard_ns // _NS_PER_MS, heard_ns // _NS_PER_MS) if heard_ns else None
+        return None if self.last_head is None else heard_of(self.stream, self.last_head, self.last_received_ns)
 
     def is_repeated(self, key: Hashable, now: float) -> bool:
         """Whether a message without an id that chains was seen already, while two connections bring the stream."""
@@ -122,6 +137,7 @@ class Chains:
         has_epochs: Whether any stream's ids have ever started over.
         duplicates: Messages that were seen already.
         doubled: Streams that two connections bring, or have brought until a moment ago.
+        broken: Streams without chained ids to which nobody listens, or that have said nothing since.
     """
 
     def __init__(self, streams: Iterable[Stream]) -> None:
@@ -131,15 +147,19 @@ class Chains:
         self.has_epochs = False
         self.duplicates = 0
         self.doubled: set[Track] = set()
+        self.broken: set[Track] = set()
 
     def track(self, stream: Stream) -> Track:
         """A stream's track, on whatever route it is subscribed."""
         return self._tracks[stream.market, stream.kind, stream.symbol]
 
-    def chain(self, market: Market, kind: Kind, symbol: str) -> Chain | None:
-        """Where a stream stands; None if it is not recorded, or its ids do not chain."""
-        track = self._tracks.get((market, kind, symbol))
-        return track.chain if track is not None and kind in CHAINED_KINDS else None
+    def find(self, market: Market, kind: Kind, symbol: str) -> Track | None:
+        """A stream's track, None if it is not recorded."""
+        return self._tracks.get((market, kind, symbol))
+
+    def tracks(self, kind: Kind) -> list[Track]:
+        """The tracks of a kind."""
+        return [track for track in self._tracks.values() if track.stream.kind is kind]
 
     def takes(self, track: Track, head: Any, now: float) -> bool:
         """Whether a message of a chained kind is recorded: it is none that was seen already."""
@@ -231,12 +251,48 @@ class Chains:
             if len(track.carriers) > 1:
                 self.doubled.add(track)
 
-    def connected(self, streams: Iterable[Stream], connection: int) -> None:
+    def connected(self, streams: Iterable[Stream], connection: int, now: float, now_ns: int) -> None:
         """The attempt carries its streams from now on."""
         for stream in streams:
-            self.track(stream).connection = connection
+            track = self.track(stream)
+            track.connection = connection
+            if track.broken is not None and stream.kind is Kind.FORCE_ORDER:
+                self._listened(track, Heard(now_ns // _NS_PER_MS, now_ns // _NS_PER_MS), now)
 
-    def disconnected(self, streams: Sequence[Stream], connection: int, cause: str, now: float) -> bool:
+    def listened(self, track: Track, head: Any, received_ns: int, now: float) -> None:
+        """The first message has come of a stream in `broken`."""
+        self._listened(track, heard_of(track.stream, head, received_ns), now)
+
+    def _listened(self, track: Track, behind: Heard, now: float) -> None:
+        broken, track.broken = track.broken, None
+        self.broken.discard(track)
+        if broken is None:
+            return
+        missing = may_be_missing(track.stream, broken.before, behind)
+        if missing is not None:
+            times = broken.before.last_ms, behind.last_ms
+            track.chain.missing.append(Missing(0, missing.first, missing.last, now, *times, broken.cause))
+            self._holed[track] = self._fresh[track] = None
+
+    def resubscribed(self, stream: Stream, now_ns: int) -> None:
+        """A stream was subscribed anew since it said nothing: what it lacks until its next message is due to that."""
+        track = self.track(stream)
+        if len(track.carriers) < 2:
+            self.interrupt(track, "stall", now_ns)
+
+    def interrupt(self, track: Track, cause: str, heard_ns: int) -> None:
+        """Nobody listens to a stream; its connection brought its last message, of whichever stream, at `heard_ns`."""
+        if track.stream.kind not in WINDOW_KINDS:
+            track.chain.interrupt(cause)
+        elif track.broken is None and (before := track.heard(heard_ns)) is not None:
+            self.break_off(track, Break(cause, before))
+
+    def break_off(self, track: Track, broken: Break) -> None:
+        """Nobody listens to a stream whose ids do not chain."""
+        track.broken = broken
+        self.broken.add(track)
+
+    def disconnected(self, streams: Sequence[Stream], connection: int, cause: str, now: float, heard_ns: int) -> bool:
         """An attempt has ended; a hole before the next message is due to that, unless another one carries its streams.
 
         Returns:
@@ -250,7 +306,7 @@ class Chains:
                 is_last = False
                 track.seen_until = now + SEEN_SEC
             else:
-                track.chain.interrupt(_CAUSES.get(cause, "disconnect"))
+                self.interrupt(track, _CAUSES.get(cause, "disconnect"), heard_ns)
         return is_last
 
     def forget_seen(self, now: float) -> None:
@@ -265,6 +321,12 @@ class Chains:
         self._holed.update({track: None for track in self._tracks.values() if track.chain.missing})
         self._fresh.update(self._holed)
         self.has_epochs = any(track.chain.epoch for track in self._tracks.values())
+
+
+def heard_of(stream: Stream, head: Any, received_ns: int) -> Heard:
+    """A message of a stream whose ids do not chain."""
+    event_ms = received_ns // _NS_PER_MS if head.E == NO_EVENT_TIME else head.E
+    return Heard(head.u if stream.kind is Kind.BOOK_TICKER else event_ms, event_ms)
 
 
 def _opened(track: Track, one: Missing, now_ns: int) -> GapOpened:

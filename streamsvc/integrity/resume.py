@@ -1,6 +1,9 @@
 """Where continuity goes on from after a start: the catalogue, and the ids in the segments that are not sealed yet.
 
 So the hole between a stop and a start is a gap like any other, and nothing is taken for missing that lies there.
+Streams whose ids do not chain go on behind their last message; liquidations, which may be silent for days, behind the
+last sign of life of their market, if any was ever recorded of the symbol.
+
 Made before the first connection, and before the segments are sealed. Blocks.
 """
 
@@ -10,10 +13,13 @@ import math
 import mmap
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import msgspec
 
 from streamsvc.gap import NOTE_KIND, GapGivenUp, GapOpened, decode_note
+from streamsvc.integrity.chains import heard_of
 from streamsvc.integrity.continuity import Missing
+from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard
 from streamsvc.integrity.sequence import covered
 from streamsvc.persistence.journal import Damage, read_segment
 from streamsvc.persistence.layout import JOURNAL_SUFFIX, SegmentName
@@ -21,18 +27,16 @@ from streamsvc.schema import CHAINED_KINDS, MARKETS_BY_LABEL, Kind, Market, Sour
 from streamsvc.venues.binance_heads import DECODE_ERRORS, head_decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from streamsvc.batch import Block
-    from streamsvc.integrity.continuity import Chain
-    from streamsvc.persistence.catalogue import Catalogue
+    from streamsvc.integrity.chains import Chains, Track
+    from streamsvc.persistence.catalogue import Catalogue, LastId
     from streamsvc.persistence.gap_table import GapRow
 
-    ChainOf = Callable[[Market, Kind, str], Chain | None]
-    """The chain of a stream; None if it is not recorded now, or its ids do not chain."""
-
 _NS_PER_MS = 1_000_000
+_NAME_BEGIN = len(b'{"stream":"')
 
 
 class _FetchedRow(msgspec.Struct):
@@ -50,34 +54,85 @@ class _Fetched(msgspec.Struct):
 _FETCHED = msgspec.json.Decoder(_Fetched)
 
 
-def resume(chain_of: ChainOf, catalogue: Catalogue, segments: Iterable[Path]) -> None:
+@attrs.define
+class _LastHeard:
+    """What came last of streams whose ids do not chain, and of each market, as far as segments were read.
+
+    Attributes:
+        messages: By market, kind and the stream's name: the last message, and when it was received.
+        received_ns: By market, when anything was received last.
+    """
+
+    messages: dict[tuple[Market, int, bytes], tuple[bytes, int]] = attrs.field(factory=dict)
+    received_ns: dict[Market, int] = attrs.field(factory=dict)
+
+    def read(self, block: Block) -> None:
+        if block.source is not Source.STREAM:
+            return
+        self.received_ns[block.market] = max(block.received_ns, self.received_ns.get(block.market, 0))
+        for number, text in zip(block.kinds, block.messages, strict=True):
+            if number in WINDOW_KINDS:
+                name = text[_NAME_BEGIN : text.find(b'"', _NAME_BEGIN)]
+                self.messages[block.market, number, name] = text, block.received_ns
+
+
+def resume(chains: Chains, catalogue: Catalogue, segments: Iterable[Path]) -> None:
     """Bring chains to where earlier runs left their streams.
 
     Args:
-        chain_of: The chains.
+        chains: The chains.
         catalogue: Of the data folder.
         segments: The segments that are not in the catalogue, oldest first; nobody removes them meanwhile.
 
     Raises:
         OSError: a segment cannot be read.
     """
+    heard = _LastHeard()
     for last in catalogue.last_ids():
-        chain = chain_of(last.market, last.kind, last.symbol)
-        if chain is not None and last.last_id is not None:
-            chain.resume(last.epoch, last.last_id, last.last_exchange_ns // _NS_PER_MS)
+        track = chains.find(last.market, last.kind, last.symbol)
+        heard.received_ns[last.market] = max(last.last_received_ns, heard.received_ns.get(last.market, 0))
+        if track is not None:
+            _go_on(track, chains, last)
     for row in catalogue.gaps():
-        chain = chain_of(MARKETS_BY_LABEL[row.market], Kind.from_label(row.kind), row.symbol)
-        if chain is None:
+        track = chains.find(MARKETS_BY_LABEL[row.market], Kind.from_label(row.kind), row.symbol)
+        if track is None:
             continue
         # What was given up or fetched may lie behind the last message that came.
-        chain.reach(row.epoch, row.last_id)
+        track.chain.reach(row.epoch, row.last_id)
         if row.status == "open":
-            chain.miss(_missing_of(row))
+            track.chain.miss(_missing_of(row))
     for path in segments:
-        _read_segment(chain_of, path)
+        _read_segment(chains, heard, path)
+    _break_off(chains, heard)
 
 
-def _read_segment(chain_of: ChainOf, path: Path) -> None:
+def _go_on(track: Track, chains: Chains, last: LastId) -> None:
+    """A stream goes on from what the catalogue has of it."""
+    last_ms = last.last_exchange_ns // _NS_PER_MS
+    if track.stream.kind in WINDOW_KINDS:
+        last_id = last_ms if last.last_id is None else last.last_id
+        chains.break_off(track, Break("restart", Heard(last_id, last_ms)))
+    elif last.last_id is not None:
+        track.chain.resume(last.epoch, last.last_id, last_ms)
+
+
+def _break_off(chains: Chains, heard: _LastHeard) -> None:
+    """Of streams whose ids do not chain, go on from what the segments have."""
+    for (market, number, _), (text, received_ns) in heard.messages.items():
+        try:
+            head: Any = head_decoder(market, Kind(number))(text).data
+        except DECODE_ERRORS:
+            continue
+        track = chains.find(market, Kind(number), head.s)
+        if track is not None:
+            chains.break_off(track, Break("restart", heard_of(track.stream, head, received_ns)))
+    for track in chains.tracks(Kind.FORCE_ORDER):
+        if track.broken is not None:
+            last_ms = heard.received_ns[track.stream.market] // _NS_PER_MS
+            chains.break_off(track, Break("restart", Heard(last_ms, last_ms)))
+
+
+def _read_segment(chains: Chains, heard: _LastHeard, path: Path) -> None:
     name = SegmentName.parse(path.name.removesuffix(JOURNAL_SUFFIX))
     assert name is not None, f"{path} is no segment"
     if not path.stat().st_size:
@@ -85,45 +140,46 @@ def _read_segment(chain_of: ChainOf, path: Path) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for item in read_segment(data, name):
             if not isinstance(item, Damage):
-                _read_block(chain_of, item)
+                heard.read(item)
+                _read_block(chains, item)
 
 
-def _read_block(chain_of: ChainOf, block: Block) -> None:
+def _read_block(chains: Chains, block: Block) -> None:
     epochs = block.epochs or [0] * len(block.messages)
     for number, epoch, text in zip(block.kinds, epochs, block.messages, strict=True):
         if number == NOTE_KIND:
-            _read_note(chain_of, text)
+            _read_note(chains, text)
         elif number in CHAINED_KINDS:
             try:
-                _read_message(chain_of, block, Kind(number), epoch, text)
+                _read_message(chains, block, Kind(number), epoch, text)
             except DECODE_ERRORS:
                 continue  # The sealer quarantines it, and tells the ledger its id.
 
 
-def _read_message(chain_of: ChainOf, block: Block, kind: Kind, epoch: int, text: bytes) -> None:
+def _read_message(chains: Chains, block: Block, kind: Kind, epoch: int, text: bytes) -> None:
     if block.source is Source.REST:
         fetched = _FETCHED.decode(text)
         found = fetched.data.a if kind is Kind.AGG_TRADE else fetched.data.id
-        chain = chain_of(block.market, kind, fetched.symbol)
-        if chain is not None and found is not None:
-            chain.forget(epoch, found, found)
+        track = chains.find(block.market, kind, fetched.symbol)
+        if track is not None and found is not None:
+            track.chain.forget(epoch, found, found)
         return
     head: Any = head_decoder(block.market, kind)(text).data
-    chain = chain_of(block.market, kind, head.s)
-    if chain is not None and (kind is not Kind.KLINE_1M or head.k.x):
-        chain.replay(epoch, *covered(block.market, kind, head), head.E)
+    track = chains.find(block.market, kind, head.s)
+    if track is not None and (kind is not Kind.KLINE_1M or head.k.x):
+        track.chain.replay(epoch, *covered(block.market, kind, head), head.E)
 
 
-def _read_note(chain_of: ChainOf, text: bytes) -> None:
+def _read_note(chains: Chains, text: bytes) -> None:
     note = decode_note(text)
-    chain = chain_of(MARKETS_BY_LABEL[note.market], Kind.from_label(note.kind), note.symbol)
-    if chain is None:
+    track = chains.find(MARKETS_BY_LABEL[note.market], Kind.from_label(note.kind), note.symbol)
+    if track is None:
         return
     match note:
         case GapOpened():
-            chain.miss(_missing_of(note))
+            track.chain.miss(_missing_of(note))
         case GapGivenUp():
-            chain.forget(note.epoch, note.first_id, note.last_id)
+            track.chain.forget(note.epoch, note.first_id, note.last_id)
 
 
 def _missing_of(gap: GapRow | GapOpened) -> Missing:

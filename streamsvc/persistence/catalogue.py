@@ -67,7 +67,7 @@ create table bans (
 
 @attrs.frozen
 class LastId:
-    """How far a stream has come: its key, and its greatest id and exchange time in the data set.
+    """How far a stream has come: its key, its greatest id and exchange time in the data set, and its last receipt.
 
     The id is None for kinds without ids.
     """
@@ -78,6 +78,7 @@ class LastId:
     epoch: int
     last_id: int | None
     last_exchange_ns: int
+    last_received_ns: int
 
 
 class Catalogue:
@@ -212,10 +213,10 @@ class Catalogue:
     def last_ids(self) -> list[LastId]:
         """How far every stream has come."""
         with self._connection() as connection:
-            query = "select market, symbol, kind, epoch, last_id, last_exchange_ns from streams order by epoch"
+            query = "select market, symbol, kind, epoch, last_id, last_exchange_ns, last_received_ns from streams "
             return [
                 LastId(MARKETS_BY_LABEL[market], symbol, Kind.from_label(kind), *numbers)
-                for market, symbol, kind, *numbers in connection.execute(query)
+                for market, symbol, kind, *numbers in connection.execute(query + "order by epoch")
             ]
 
     def gaps(self, status: str | None = None) -> list[GapRow]:

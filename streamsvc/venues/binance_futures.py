@@ -47,7 +47,8 @@ class BinanceFutures:
     def stream(self, symbol: str, kind: Kind) -> Stream:
         """The stream of a symbol and a kind, on its route."""
         route, suffix = self._place(kind)
-        return Stream(self.market, kind, symbol, f"{symbol.lower()}@{suffix}", route)
+        period_ms = 1000 * self.mark_price_sec if kind is Kind.MARK_PRICE else 0
+        return Stream(self.market, kind, symbol, f"{symbol.lower()}@{suffix}", route, period_ms)
 
     def _place(self, kind: Kind) -> tuple[str, str]:
         if kind is Kind.DEPTH:

@@ -41,6 +41,7 @@ class Stream:
         symbol: The symbol in upper case.
         name: What the exchange calls the stream, e.g. `btcusdt@depth@100ms`.
         route: The part of the exchange's URL that serves it, `""` where there are no routes.
+        period_ms: The time between two messages of a stream that speaks by the clock, else 0.
     """
 
     market: Market
@@ -48,6 +49,7 @@ class Stream:
     symbol: str
     name: str
     route: str = ""
+    period_ms: int = 0
 
 
 class Venue(Protocol):

@@ -51,7 +51,8 @@ def test_the_last_id_of_a_stream_is_a_maximum(catalogue, first, second, expected
     for segment, last_id in (("a", first), ("b", second)):
         stream = attrs.evolve(STREAM, last_id=last_id)
         catalogue.commit(Manifest(segment=segment, folder="", streams=(stream,)), 1)
-    assert [LastId(Market.SPOT, "BTCUSDT", Kind.TRADE, 0, expected, STREAM.last_exchange_ns)] == catalogue.last_ids()
+    times = STREAM.last_exchange_ns, STREAM.last_received_ns
+    assert [LastId(Market.SPOT, "BTCUSDT", Kind.TRADE, 0, expected, *times)] == catalogue.last_ids()
 
 
 def test_epochs_have_their_own_last_ids(catalogue):
