@@ -132,7 +132,7 @@ def read_segment(data: bytes | mmap.mmap, name: SegmentName) -> Iterator[Block |
     size_bytes = len(data)
     header_name = read_header(data)
     if header_name is None and size_bytes:
-        is_torn = size_bytes < HEADER_BYTES
+        is_torn = size_bytes < HEADER_BYTES or _is_unwritten(data[:HEADER_BYTES], data[HEADER_BYTES:])
         yield Damage(0, min(size_bytes, HEADER_BYTES), "torn_tail" if is_torn else "damaged_header")
     seed = frame_seed(header_name or name)
     offset = HEADER_BYTES
@@ -172,9 +172,15 @@ def _next_frame(data: bytes | mmap.mmap, offset: int, seed: int) -> int | None:
     return None
 
 
+def _is_unwritten(header: bytes, rest: bytes) -> bool:
+    """Whether a power cut left only the beginning of a header: a file's size may get to the disk before its bytes."""
+    return header.endswith(b"\0") and not rest.strip(b"\0")
+
+
 def _tail_reason(data: bytes | mmap.mmap, offset: int) -> str:
-    tail = data[offset:]
-    if not tail.strip(b"\0"):
+    # As with the header: of the last frame the beginning may be there, and zeros for the rest.
+    tail = data[offset:].rstrip(b"\0")
+    if not tail:
         return "zero_tail"
     return "torn_tail" if tail[:4] == FRAME_MAGIC[: len(tail)] else "damaged_frame"
 

@@ -300,7 +300,8 @@ def _id_of(batch: _Batch, index: int, reason: str) -> QuarantinedId:
         return QuarantinedId(batch.market, batch.kind, symbol, epoch, number, number, reason)
     head = head_decoder(batch.market, batch.kind)(batch.texts[index]).data
     if batch.kind in LEVEL_KINDS:
-        first_id, last_id = head.U, head.u
+        # What is missing with a futures update begins behind the one before it, as `integrity.sequence` says.
+        first_id, last_id = (head.U if batch.market is Market.SPOT else min(head.pu + 1, head.u)), head.u
     else:
         first_id = last_id = next((getattr(head, name) for name in ("id", "u") if hasattr(head, name)), 0)
     return QuarantinedId(batch.market, batch.kind, head.s, epoch, first_id, last_id, reason)

@@ -87,7 +87,12 @@ def test_every_flipped_bit_costs_at_most_its_own_frame():
 
 @pytest.mark.parametrize(
     ("tail", "reason"),
-    [(bytes(100), "zero_tail"), (b"garbage" * 9, "damaged_frame"), (FRAME_MAGIC + b"\x01" * 50, "torn_tail")],
+    [
+        (bytes(100), "zero_tail"),
+        (b"garbage" * 9, "damaged_frame"),
+        (FRAME_MAGIC + b"\x01" * 50, "torn_tail"),
+        (FRAME_MAGIC[:2] + bytes(50), "torn_tail"),
+    ],
 )
 def test_a_tail_that_is_no_frame_is_reported_with_its_place(tail, reason):
     assert (BLOCKS, [Damage(len(SEGMENT), len(tail), reason)]) == split(SEGMENT + tail)
@@ -117,6 +122,13 @@ def test_a_frame_inside_a_damaged_message_is_found_only_with_the_segments_own_se
 
 def test_an_empty_file_is_an_empty_segment():
     assert ([], []) == split(b"")
+
+
+@pytest.mark.parametrize("length", [0, 1, HEADER_BYTES - 1])
+def test_a_header_of_which_a_power_cut_left_the_beginning(length):
+    """The file's size got to the disk before its bytes: nothing was in it that could be damaged."""
+    data = SEGMENT[:length] + bytes(HEADER_BYTES - length + 40)
+    assert ([], ["torn_tail", "zero_tail"]) == (split(data)[0], [item.reason for item in split(data)[1]])
 
 
 def test_a_damaged_header_is_replaced_by_the_files_name():
