@@ -27,8 +27,10 @@ SEED = frame_seed(NAME)
 BLOCKS = [
     block([spot_trade(1)]),
     block([b"{}", b"", b"\xff\xfe"], kind=Kind.DEPTH, market=Market.FUTURES, epochs=[0, 1, -1]),
+    *(block([b"%d" % number]) for number in range(47)),
     block([b'{"b":1}', b'{"a":2}']),
 ]
+"""Fifty: every prefix and every flipped bit of them is tried, so most are short."""
 SEGMENT = segment_bytes(BLOCKS)
 ENDS = [len(segment_bytes(BLOCKS[:count])) for count in range(len(BLOCKS) + 1)]
 
