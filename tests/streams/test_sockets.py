@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import socket
 import time
 
 import pytest
@@ -96,6 +97,40 @@ async def test_name_with_several_addresses(serve, wiring):
     """`localhost` may mean ::1 first, where nobody listens: the next address is tried."""
     async with open_transport(f"ws://localhost:{await serve()}/stream?streams=x", wiring, []) as transport:
         assert (await transport.receive()).messages[0] == EXPECTED[0]
+
+
+class Names(trio.abc.HostnameResolver):
+    """A name server: gives the next of its answers, an address or a fault, and the last one again and again."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def getaddrinfo(self, host, port, *_more):
+        await trio.lowlevel.checkpoint()
+        assert b"exchange.test" == host
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (answer, port))]
+
+    async def getnameinfo(self, *_args):
+        raise NotImplementedError
+
+
+async def test_name_that_changes_its_address(serve, wiring):
+    """Every attempt asks again: neither an address that was right nor a failure is believed any longer than that."""
+    port = await serve()
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    names = Names("127.0.0.1", unknown, "127.0.0.2", "127.0.0.1")
+    trio.socket.set_custom_hostname_resolver(names)  # Of this run alone.
+    url = f"ws://exchange.test:{port}/stream?streams=x"
+    assert "closed" == (await converse(url, wiring))[1].cause
+    assert "dns" == (await fault_of(url, wiring)).cause
+    assert "refused" == (await fault_of(url, wiring)).cause
+    assert "closed" == (await converse(url, wiring))[1].cause
+    assert 4 == names.asked
 
 
 async def fault_of(url, wiring):
