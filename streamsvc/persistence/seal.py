@@ -75,6 +75,7 @@ def seal_segment(segment_path: str, tmp_root: str) -> Manifest:
     try:
         with no_room_mapped():
             shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(exist_ok=True)  # Whoever tidies up takes `tmp/` for garbage.
             folder.mkdir()
             return _Sealer(name, folder).seal(path)
     except BaseException:
