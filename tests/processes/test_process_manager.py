@@ -8,7 +8,8 @@ import signal
 import socket
 
 import pytest
-from recorded import journal_rows, segments, verified
+import trio
+from recorded import data_set_rows, journal_rows, missing_or_changed, segments, verified
 from recorder_process import SLOW_RECORDER, until
 
 from streamsvc.schema import Market
@@ -71,6 +72,30 @@ async def test_a_life_as_systemd_hears_it(stage, start, manager):
     assert {"WATCHDOG", "STATUS"} <= set(names[ready:stopping])
     assert "WATCHDOG" in names[stopping:]
     assert "STATUS=recording" in lines[names.index("STATUS", ready + 1)].partition(",")[0]
+
+
+async def test_a_loop_that_stands_still(stage, start, manager):
+    """No beat comes any more, whatever threads still live; SIGABRT shows where it stood, and costs what a kill costs."""
+    watched = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "300000", "PYTHONFAULTHANDLER": "1"}
+    recorder = start(stage, command=SLOW_RECORDER, **watched)
+    await recorder.saw("rotated")
+    recorder.signal(signal.SIGUSR1)
+    await trio.sleep(0.3)
+    written, seen = journal_rows(recorder.data), len(manager.lines())
+    await trio.sleep(0.9)
+    assert seen == len(manager.lines())
+    assert recorder.is_running
+
+    recorder.signal(signal.SIGABRT)
+
+    assert -signal.SIGABRT == await recorder.ended()
+    assert "slow_recorder.py" in recorder.errors()
+    await until(lambda: not recorder.orphans(), "no worker stays behind")
+    following = start(stage)
+    await following.saw("ready")
+    assert 0 == await following.stop()
+    verified(following.data)
+    assert [] == missing_or_changed(written, data_set_rows(following.data))
 
 
 @pytest.mark.parametrize("fault", ["refuse_connections", "stall_handshakes"])
