@@ -109,6 +109,16 @@ def test_every_documented_form_is_accepted(market, text):
     assert [] == bench.quarantine.kept
 
 
+def test_of_two_fields_of_one_name_the_last_is_taken():
+    """As the sealer does, so that ids that were counted are those in the files."""
+    bench = Bench()
+    twice = GOOD.replace('"t":12345', '"t":1,"t":12345').replace('"s":"BTCUSDT"', '"s":"X","s":"BTCUSDT"')
+    block, _ = bench.read(twice, NEXT)
+    assert [twice.encode(), NEXT.encode()] == block.messages
+    assert [] == bench.intake.chains.overdue(1e9)
+    assert [] == bench.quarantine.kept
+
+
 @pytest.mark.parametrize(
     ("reason", "text"),
     [

@@ -122,6 +122,17 @@ def test_new_fields_are_ignored_whatever_their_names_end_with():
     assert ([], [1.0, 2.0]) == (decoded.refusals, decoded.chunk.levels[0].tolist())
 
 
+def test_of_two_fields_of_one_name_the_last_is_taken(seal):
+    """As the intake does, so that ids in the files are those that it has counted."""
+    text = spot_trade(7)
+    assert b'"p":"37.5"' in text
+    twice = text.replace(b'"p":"37.5"', b'"p":"1","p":"37.5"').replace(b'"t":7', b'"t":6,"t":7')
+    once = rows_of(seal([block([text])]), Kind.TRADE)
+    manifest = seal([block([twice])])
+    assert ({}, once) == (manifest.quarantined, rows_of(manifest, Kind.TRADE))
+    assert 1 == len(once)
+
+
 @given(st.sets(st.integers(0, 3 * PIECE_TEXTS - 1), max_size=5))
 def test_bad_messages_are_found_wherever_they_stand(places):
     texts = [spot_trade(number) for number in range(3 * PIECE_TEXTS)]

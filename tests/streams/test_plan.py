@@ -56,6 +56,15 @@ def test_as_few_connections_as_the_limits_allow():
     assert 300 == sum(map(len, symbols))
 
 
+@pytest.mark.parametrize(("venue", "most"), [(SPOT, 1024), (FUTURES, 200)])
+def test_more_streams_than_one_connection_may_carry(venue, most):
+    """The exchange ends a connection that asks for one more; names that are short leave no other limit."""
+    venue = attrs.evolve(venue, limits=attrs.evolve(venue.limits, url_bytes=10**9))
+    plans = plan_connections(venue, [f"S{n}" for n in range(3000)], [Kind.TRADE])
+    assert 3000 == sum(len(plan.streams) for plan in plans)
+    assert most == max(len(plan.streams) for plan in plans)
+
+
 def test_symbols_are_cut_where_that_saves_a_connection():
     """Four symbols of three kinds: connections of six hold two symbols; of four, three connections are enough."""
     kinds = [Kind.TRADE, Kind.DEPTH, Kind.BOOK_TICKER]
