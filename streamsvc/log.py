@@ -46,6 +46,11 @@ def hide_secret(text: str) -> None:
     _secrets.update({text.encode("utf-8", "backslashreplace"), orjson.dumps(text)[1:-1]})
 
 
+def without_secrets(text: str) -> str:
+    """A text for people that goes another way than the log."""
+    return _hide_secrets(None, "", text.encode("utf-8", "backslashreplace")).decode("utf-8", "replace")
+
+
 class LineWriter:
     """A file-like object that a thread empties into `output`, so that a blocked pipe never blocks the caller.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
@@ -57,7 +58,7 @@ def run_process(loaded: LoadedSettings) -> int:
             logger.error("cannot_record", detail=str(fault))
             raise fault from None
         logger.exception("crashed")
-        traceback.print_exc()
+        sys.stderr.write(log.without_secrets(traceback.format_exc()))
         return FAILED
     finally:
         close_log()

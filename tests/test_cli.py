@@ -296,6 +296,28 @@ def test_a_secret_is_seen_nowhere(program, here, log_format, nobody):
     assert_unseen(here, recorded, wrong, config, damaged)
 
 
+def test_a_secret_in_the_fault_that_ends_the_process(here, nobody):
+    """The traceback goes to the log and to standard error, and the key to neither."""
+    code = (
+        "import sys\n"
+        "from streamsvc import service\n"
+        "from streamsvc.cli import main\n"
+        "async def run(settings, *_args, **_more):\n"
+        "    key = settings.binance_api_key\n"
+        "    raise ZeroDivisionError(f'{key.reveal()} {key!r} {settings!r}')\n"
+        "service.run = run\n"
+        "sys.exit(main(['run']))\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "BINANCE_API_KEY": CANARY} | nobody
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert 1 == answer.returncode
+    assert "ZeroDivisionError: ***" in answer.stderr
+    assert '"crashed"' in answer.stdout
+    assert_unseen(here, answer)
+
+
 def test_a_secret_that_is_wrong_is_not_shown(program, here, nobody):
     """The message tells the variable and hides the value."""
     answer = program("run", **nobody, BINANCE_API_KEY=f"{CANARY} and a space")

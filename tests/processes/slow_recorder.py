@@ -1,6 +1,6 @@
 """`streamsvc` that takes its time: `SLOW_SEAL_SEC` a segment, spread over a sealer's work; `SLOW_LOAD_SEC` to begin.
 
-With `IGNORED_SIGNAL` it begins as a shell's background job does, which ignores SIGINT. SIGUSR1 blocks its loop for ever.
+With `IGNORED_SIGNAL` it begins as a shell's background job does, which ignores SIGINT. SIGUSR1 blocks its loop.
 
 A worker process imports the main module of its parent before it works, and so comes by its slowness here.
 """

@@ -75,7 +75,7 @@ async def test_a_life_as_systemd_hears_it(stage, start, manager):
 
 
 async def test_a_loop_that_stands_still(stage, start, manager):
-    """No beat comes any more, whatever threads still live; SIGABRT shows where it stood, and costs what a kill costs."""
+    """No beat comes any more; SIGABRT shows where it stood, and costs what a kill costs."""
     watched = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "300000", "PYTHONFAULTHANDLER": "1"}
     recorder = start(stage, command=SLOW_RECORDER, **watched)
     await recorder.saw("rotated")
