@@ -35,6 +35,7 @@ async def test_a_real_message_that_is_damaged(world, stream, corruption):
     assert counts["received"] == counts["accepted"] + counts["quarantined"] == len(world.heard())
     assert 3 == counts["quarantined"] + report.quarantined
     assert withheld(exchange, report) == lacking(report) != {}
+    assert (1, {"quarantined"}) == (report.exit_code, {gap.cause for gap in report.gaps})
 
 
 TEXTS = {"not_json": 1, "empty": 1, "deep_nest": 1, "byte_order_mark": 1, "wrong_shape": 1, "extra_fields": 1,
