@@ -1,5 +1,6 @@
 """An end that comes at the k-th step of any task, for many k: no leak, and nothing that was accepted is lost."""
 
+import os
 from functools import partial
 
 import pytest
@@ -12,8 +13,8 @@ from streamsvc.service import run
 from streamsvc.shutdown import Shutdown
 
 RUN_SEC = 0.3
-PLACES = 24
-"""How many steps are tried, spread over a run."""
+PLACES = int(os.environ.get("CLOCKED_PLACES", "24"))
+"""How many steps are tried, spread over a run; with more than a run has, every one is."""
 
 
 class AtStep(trio.abc.Instrument):
@@ -63,6 +64,11 @@ SETTINGS = {
     "ping_interval_sec": 0.07,
     "orderbook_timeout": 1e6,
 }
+
+
+def spread(total):
+    """Steps of a run that has so many."""
+    return range(1, total + 1, max(1, total // PLACES))
 
 
 class Started:
@@ -121,9 +127,8 @@ async def test_an_end_at_any_step(worlds, how):
     total = await run_until(worlds("whole"), 0, how)
     assert total > 500
     lost = {}
-    for place in range(PLACES):
-        step = 1 + place * total // PLACES
-        world = worlds(f"{how}-{place}")
+    for step in spread(total):
+        world = worlds(f"{how}-{step}")
         await run_until(world, step, how)
         lost[step] = await check(world)
     assert {} == {step: count for step, count in lost.items() if count}
@@ -131,15 +136,20 @@ async def test_an_end_at_any_step(worlds, how):
 
 async def test_an_end_at_any_step_of_a_recovery(worlds):
     """A run that ends while it seals what an earlier one left: the one after it finds everything, once."""
-    total = 0
-    for place in range(PLACES):
-        world = worlds(f"recovery-{place}")
+
+    async def recover_until(step):
+        world = worlds(f"recovery-{step}")
         world.sealers.takes_sec = 1e6
         await run_until(world, 0, "request")
         assert len(world.leftovers()) >= 2
         world.sealers.takes_sec = 0.0
         world.dial_fault = ConnectionRefusedError(111, "refused")
-        total = max(total, await run_until(world, place * total // PLACES, "cancel"))
+        steps = await run_until(world, step, "cancel")
         await check(world)
         assert world.lives[0].intake.counts.accepted == sum(world.stored_rows().values())
+        return steps
+
+    total = await recover_until(0)
     assert total > 50
+    for step in spread(total):
+        await recover_until(step)
