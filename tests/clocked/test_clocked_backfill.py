@@ -69,6 +69,27 @@ async def test_rest_that_is_down_leaves_the_gap_open_and_mends_it_later(world):
     assert {"repaired"} == {status for *_, status in ledger(world)}
 
 
+async def test_a_ban_is_kept_over_a_restart_and_the_gap_is_mended_after_it(world):
+    """From the answer that tells of it until its end nobody asks anything; what waits is not forgotten."""
+    world.has_rest = True
+    exchange = await world.open_exchange()
+    async with world.recording(**KINDS):
+        await trio.sleep(60)
+        exchange.ban(SPOT, 600)
+        exchange.drop(SPOT, "btcusdt@trade", 5)
+        await world.log.wait("rest_banned")
+        banned_at = trio.current_time()
+        await trio.sleep(120)
+    async with world.recording(**KINDS):
+        await trio.sleep(30)
+        assert "open" in {status for *_, status in ledger(world)}
+        await trio.sleep(900)
+    assert [] == [at for at, *_ in world.requests if banned_at < at < 660]
+    assert [] != [at for at, *_ in world.requests if at >= 660]
+    assert 0 == world.verify().exit_code
+    assert {"repaired"} == {status for *_, status in ledger(world)}
+
+
 async def test_the_hole_between_a_stop_and_a_start_is_a_gap_like_any_other(world):
     world.has_rest = True
     await world.open_exchange()
