@@ -247,6 +247,8 @@ def test_foreign_files_and_links_are_neither_followed_nor_deleted(tmp_path):
     (folder.parquet / "mine.csv").write_text("x")
     restart(folder)
     assert (outside / "precious").exists()
+    assert (folder.tmp / "link").is_symlink()
+    assert (folder.journal / f"{NAME}.journal").is_symlink()
     assert (folder.journal / "notes.txt").exists()
     assert (folder.parquet / "mine.csv").exists()
     assert [] == folder.segments()
