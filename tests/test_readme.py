@@ -62,3 +62,36 @@ def test_the_vocabulary_of_events_is_fixed():
 @pytest.mark.parametrize("command", app.list_commands(None))
 def test_a_command_is_listed(command):
     assert f"| `streamsvc {command}" in README
+
+
+FAULTS_BY_GROUP = {"A": 15, "B": 12, "C": 19, "D": 14, "E": 9, "F": 1, "G": 2}
+
+
+def rows_of_faults():
+    """The cells of the table of faults."""
+    section = README[README.index("## Fault by fault") :]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines[1:]]
+
+
+def test_every_fault_is_in_the_table():
+    """Numbered through, by group; what cannot happen yet has no test."""
+    groups = "".join(group * count for group, count in FAULTS_BY_GROUP.items())
+    numbers = [f"{group}{number}" for number, group in enumerate(groups, 1)]
+    assert numbers == [row[0] for row in rows_of_faults() if row[0]]
+    untested = [row[2] for row in rows_of_faults() if "::" not in row[4]]
+    assert ["there are no orders yet"] * 3 + ["there is neither yet"] == untested
+
+
+def test_the_tests_that_the_table_names_exist():
+    """By the names of their file and function."""
+    paths = list((ROOT / "tests").rglob("test_*.py"))
+    existing = {
+        f"{path.name}::{node.name}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    named = {name for row in rows_of_faults() for name in re.findall(r"`(test_\w+\.py::\w+)`", row[4])}
+    assert len(named) > 100
+    assert set() == named - existing
