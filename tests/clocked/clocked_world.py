@@ -64,6 +64,7 @@ class World:
         wall_step_ns: How far the recorder's clock is ahead of the exchange's.
         rest_fault: Raised by REST, if set.
         has_rest: Whether REST gives more than the symbols, so that gaps are repaired.
+        has_wrong_key: Whether the service may ask for what needs a key, which the exchange then refuses.
         requests: What was asked of REST: when, of which market, and the path with its parameters.
         dials: When which host was dialled.
         dial_fault: Raised by dials, if set.
@@ -90,6 +91,7 @@ class World:
         self.rest_fault = None
         self.requests = []
         self.has_rest = False
+        self.has_wrong_key = False
         self.exchange = None
         self.dial_fault = None
         self.is_blackholed = False

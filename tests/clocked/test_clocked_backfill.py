@@ -9,6 +9,7 @@ from clocked_books import lacking
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.schema import Kind, Market
+from streamsvc.settings.values import SecretStr
 from streamsvc.simulator.market import Activity
 
 SPOT, FUTURES = Market.SPOT, Market.FUTURES
@@ -148,6 +149,21 @@ async def test_futures_trades_without_a_key(world):
     assert {"unrepairable"} == {gap.status for gap in report.gaps}
     assert all("API key" in gap.reason for gap in report.gaps)
     assert 1 == report.exit_code
+
+
+async def test_a_key_that_the_exchange_refuses(world):
+    """Rotated, or wrong: an error says so once, and what needs no key is still fetched."""
+    world.has_rest = world.has_wrong_key = True
+    exchange = await world.open_exchange(markets=(FUTURES,), activity=Activity(trades_per_sec=1, quotes_per_sec=1))
+    wanted = {"spot_symbols": (), "futures_symbols": ("BTCUSDT",), "futures_kinds": (Kind.TRADE,)}
+    async with world.recording(**wanted, binance_api_key=SecretStr("rotated")):
+        for _ in range(2):
+            await trio.sleep(60)
+            exchange.drop(FUTURES, "btcusdt@trade", 5)
+        await trio.sleep(120)
+    assert ["futures"] == [event["market"] for event in world.log.events("api_key_refused", level="error")]
+    assert {"repaired"} == {status for *_, status in ledger(world)}
+    assert 0 == world.verify().exit_code
 
 
 async def test_silent_trades_of_a_quiet_symbol_are_no_stall(world):
