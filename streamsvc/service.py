@@ -99,7 +99,7 @@ async def run(
     ):
         async with trio.open_nursery() as persistence_nursery:
             with sender:
-                tools = _make_tools(around, sealers, intake, supervisor, shutdown)
+                tools = _make_tools(settings, around, sealers, intake, supervisor, shutdown)
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
@@ -196,12 +196,17 @@ def _make_watch(
     )
 
 
-def _make_tools(
-    around: Surroundings, sealers: Sealers, intake: Intake, supervisor: Supervisor, shutdown: Shutdown
+def _make_tools(  # noqa: PLR0913, PLR0917 - what is joined here
+    settings: Settings,
+    around: Surroundings,
+    sealers: Sealers,
+    intake: Intake,
+    supervisor: Supervisor,
+    shutdown: Shutdown,
 ) -> Tools:
     return Tools(
         run_blocking=around.run_blocking,
-        seal=sealers.seal,
+        seal=partial(sealers.seal, keeps_raw=settings.raw_archive),
         build_day=sealers.build_day,
         wall_ns=around.wall_ns,
         rows_by_symbol=intake.rows_by_symbol,

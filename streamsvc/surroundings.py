@@ -44,8 +44,8 @@ class Sealers(Protocol):
     def build_day(self, root: str, work: DayWork, /) -> Awaitable[BuiltDay]:
         """Build a compacted day below `root`."""
 
-    def seal(self, segment: Path, tmp: Path, /) -> Awaitable[Manifest]:
-        """Seal the segment at the first path in a folder below the second."""
+    def seal(self, segment: Path, tmp: Path, /, *, keeps_raw: bool = False) -> Awaitable[Manifest]:
+        """Seal the segment at the first path in a folder below the second, and perhaps keep it."""
 
 
 @attrs.frozen(kw_only=True)

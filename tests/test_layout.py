@@ -39,7 +39,7 @@ ONE_FILE_EACH = {
     "trio_parallel": "persistence/workers.py",
     "dotenv": "settings/files.py",
     "rich": "terminal.py",
-    "cramjam": "persistence/compaction_sort.py",
+    "cramjam": "persistence/compression.py",
 }
 """Foreign libraries that one file of the recorder imports."""
 

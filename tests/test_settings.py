@@ -87,6 +87,7 @@ DEFAULTS = {
     "DRAIN_SEC": "20",
     "RUN_HOURS": "",
     "RETENTION_DAYS": "",
+    "RAW_ARCHIVE": "false",
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "json",
     "SNAPSHOT_INTERVAL_SEC": "3600",
@@ -182,7 +183,7 @@ def test_a_folder_named_dotenv_is_ignored(tmp_path):
 def test_what_has_no_effect_is_told(tmp_path):
     """Variables of later versions and misspelt ones do not pass in silence; foreign environment variables do."""
     (tmp_path / ".env").write_text("SPOT_SYMBOL=ETHUSDT\nREDUNDANCY=2\n")
-    loaded = load({"HTTP_LISTEN": ":1", "PATH": "/bin", "RAW_ARCHIVE": ""}, tmp_path)
+    loaded = load({"HTTP_LISTEN": ":1", "PATH": "/bin", "CVD_RESET": ""}, tmp_path)
     with capture_logs() as events:
         loaded.log_warnings()
     assert [
@@ -246,6 +247,7 @@ WRONG = {
     "PING_INTERVAL_SEC": ["0.5", "-0.1", "3601"],
     "SEGMENT_MAX_MB": ["0", "2001", "64MB"],
     "LOG_LEVEL": ["loud", "critical"],
+    "RAW_ARCHIVE": ["yes", "1", "on", "truee", "none"],
     "LOG_FORMAT": ["xml"],
     "RUN_HOURS": ["0", "-1", "forever"],
 }
@@ -399,3 +401,9 @@ def test_any_list_of_symbols_is_taken_or_refused(items):
     for symbol in symbols:
         assert not set(symbol) & set(" \t\n/@?&=#,*%\\\"'<>|\0")
         assert symbol.isprintable()
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("false", False), ("FALSE", False)])
+def test_a_switch_is_true_or_false_and_nothing_else(text, value):
+    """`false` is a text that is not empty, and not true for it."""
+    assert value is load({"RAW_ARCHIVE": text}).settings.raw_archive

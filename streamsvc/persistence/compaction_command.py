@@ -10,9 +10,8 @@ from streamsvc.persistence.compaction import Compactor
 from streamsvc.persistence.compaction_build import build_day
 from streamsvc.persistence.compaction_catalogue import CompactionCatalogue
 from streamsvc.persistence.compaction_exchange import require_exchange
-from streamsvc.persistence.compaction_task import date_of
 from streamsvc.persistence.files import Files
-from streamsvc.persistence.layout import DataFolder
+from streamsvc.persistence.layout import DataFolder, date_of
 from streamsvc.persistence.lock import locked
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import cramjam
 import numpy as np
 
+from streamsvc.persistence.compression import compress, decompress
 from streamsvc.persistence.tables import ID_COLUMNS, ROW_GROUP_ROWS
 from streamsvc.schema import COLUMNS
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 BUFFER_ROWS = 1_000_000
 _BLOCK_ROWS_MAX = 100_000
 _BLOCK_ROWS_MIN = 1_000
-_COMPRESSION = 1
 _DTYPES = {"timestamp": np.int64, "int64": np.int64, "int32": np.int32, "float64": np.float64, "bool": np.bool_}
 
 
@@ -144,7 +143,7 @@ class DaySort:
         self._runs += 1
 
     def _write(self, rows: Columns) -> None:
-        data = cramjam.zstd.compress(b"".join(rows[name].tobytes() for name in self._dtypes), level=_COMPRESSION)
+        data = compress(b"".join(rows[name].tobytes() for name in self._dtypes))
         self._spill.write(data)
         count = len(rows["symbol"])
         symbol = int(rows["symbol"][0])
@@ -157,7 +156,7 @@ class DaySort:
 
     def _read(self, block: _Block) -> _Part:
         self._spill.seek(block.offset)
-        data = memoryview(cramjam.zstd.decompress(self._spill.read(block.size_bytes)))
+        data = decompress(self._spill.read(block.size_bytes))
         columns, offset = {}, 0
         for name, dtype in self._dtypes.items():
             columns[name] = np.frombuffer(data, dtype, block.rows, offset)

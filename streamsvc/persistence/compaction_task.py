@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -10,8 +9,10 @@ import trio
 
 from streamsvc.errors import DiskFullError, StreamsvcError, UsageError
 from streamsvc.log import logger
+from streamsvc.persistence.archive import archived_dates
 from streamsvc.persistence.compaction_exchange import require_exchange
-from streamsvc.persistence.retention import first_kept_date, remove_day
+from streamsvc.persistence.layout import date_of
+from streamsvc.persistence.retention import first_kept_date, remove_archived, remove_day
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,11 +25,6 @@ LISTING_SEC = 10.0
 """How long a reader may take to list a folder that it has opened."""
 FINISHED_SEC = 3600
 """How long after its end a day counts as finished: what was received last is sealed, short holes are fetched again."""
-
-
-def date_of(time_ns: int) -> str:
-    """The UTC day of a time (pure)."""
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).date().isoformat()
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +72,9 @@ class Housekeeping:
             first_kept = first_kept_date(now_ns, self.retention_days)
             for day in await self.run_blocking(catalogue.days_before, first_kept):
                 await self._remove(day)
+            for date in await self.run_blocking(archived_dates, self.compactor.folder):
+                if date < first_kept:
+                    await self._remove_archived(date)
         try:
             await self.run_blocking(require_exchange, self.compactor.folder.tmp)
         except UsageError as fault:
@@ -95,6 +94,12 @@ class Housekeeping:
             logger.info("day_removed", **names)
         else:
             logger.warning("day_not_removed", **names, detail="its folder holds files that are not ours")
+
+    async def _remove_archived(self, date: str) -> None:
+        if await self.run_blocking(remove_archived, self.compactor, date):
+            logger.info("day_removed", kind="archive", date=date)
+        else:
+            logger.warning("day_not_removed", kind="archive", date=date, detail="its folder holds foreign files")
 
     async def _compact(self, day: Day) -> None:
         names = attrs.asdict(day)

@@ -7,6 +7,7 @@ random token, and a sequence. Names sort in the order in which segments were wri
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import attrs
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(\d{6,10})-([0-9a-f]{8})-(\d{6,10})")
 JOURNAL_SUFFIX = ".journal"
+
+
+def date_of(time_ns: int) -> str:
+    """The UTC day of a time (pure)."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).date().isoformat()
 
 
 @attrs.frozen(order=True)
@@ -65,6 +71,11 @@ class DataFolder:
     def parquet(self) -> Path:
         """The data set: nothing but published files."""
         return self.root / "parquet"
+
+    @property
+    def archive(self) -> Path:
+        """Sealed segments, compressed; see `archive`."""
+        return self.root / "archive"
 
     @property
     def tmp(self) -> Path:

@@ -112,6 +112,8 @@ class Manifest:
         first_received_ns: When the first message was received; None where there is none.
         last_received_ns: When the last one was.
         notes: Notes for the gap ledger, in order; see `gap.decode_note`.
+        archived: Where the compressed segment belongs, below `DATA_DIR`; in the sealer's folder it has the same path.
+            None: it is not kept.
     """
 
     segment: str
@@ -128,6 +130,7 @@ class Manifest:
     first_received_ns: int | None = None
     last_received_ns: int | None = None
     notes: tuple[bytes, ...] = ()
+    archived: str | None = None
 
     @property
     def rows(self) -> int:

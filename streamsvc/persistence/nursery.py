@@ -9,6 +9,7 @@ import trio
 
 from streamsvc.log import logger
 from streamsvc.persistence.adoption import Adoption
+from streamsvc.persistence.archive import require_archive
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.compaction import make_compactor
 from streamsvc.persistence.compaction_task import Housekeeping
@@ -110,6 +111,8 @@ async def run_persistence(
         wall_ns=tools.wall_ns,
     )
     with receiver, locked(folder):
+        if settings.raw_archive:
+            await tools.run_blocking(require_archive, folder)
         recovered = await tools.run_blocking(recover, publisher, tools.token)
         unsealed = [folder.segment(segment.name) for segment in recovered.segments]
         await tools.run_blocking(tools.resume, publisher.catalogue, unsealed)

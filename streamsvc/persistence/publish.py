@@ -1,7 +1,8 @@
 """The publisher: the only one who changes the data set and its catalogue. Runs in the main process, in threads.
 
 What a sealer prepared becomes part of the data set in this order, and any step may be the last one before a crash:
-1. every file is renamed to its final name, which is made from the segment's, over whatever has that name;
+1. every file, the compressed segment among them where `RAW_ARCHIVE` keeps it, is renamed to its final name, which is
+   made from the segment's, over whatever has that name;
 2. the folders are synced;
 3. one transaction notes all of them and that the segment is done;
 4. the segment is removed.
@@ -65,6 +66,7 @@ class Publisher:
         with self.changing:
             if not self.catalogue.is_committed(str(name)):
                 self._place_files(manifest)
+                self._place_archived(manifest)
                 cut_lines = self._place_quarantine(manifest)
                 self.catalogue.commit(manifest, self.wall_ns())
         self.discard(name)
@@ -115,6 +117,19 @@ class Publisher:
             changed[target.parent] = None
         for folder in changed:
             self.files.sync_folder(folder)
+
+    def _place_archived(self, manifest: Manifest) -> None:
+        if manifest.archived is None:
+            return
+        source, target = Path(manifest.folder) / manifest.archived, self.folder.root / manifest.archived
+        # As above: it may already lie there.
+        if source.exists() or not target.exists():
+            for folder in (self.folder.archive, target.parent):
+                if not folder.is_dir():
+                    self.files.make_folder(folder)
+                    self.files.sync_folder(folder.parent)
+            self.files.replace(source, target)
+        self.files.sync_folder(target.parent)
 
     def _place_quarantine(self, manifest: Manifest) -> int:
         cut_lines = 0

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamsvc.gap import NOTE_KIND
+from streamsvc.persistence.archive import archive_place
+from streamsvc.persistence.compression import compress_into
 from streamsvc.persistence.decoding import DayLimit, decode
 from streamsvc.persistence.describing import describe_file
 from streamsvc.persistence.files import no_room_mapped
@@ -51,12 +53,13 @@ QUARANTINED_IDS_MAX = 10_000
 _DAMAGE_PIECE_BYTES = 256 * 1024
 
 
-def seal_segment(segment_path: str, tmp_root: str) -> Manifest:
+def seal_segment(segment_path: str, tmp_root: str, *, keeps_raw: bool = False) -> Manifest:
     """Make Parquet files of a segment, synced, in `<tmp_root>/<segment>-<pid>/`.
 
     Args:
         segment_path: The segment, which nobody writes any more; or a published file, whose manifest is then made again.
         tmp_root: `DATA_DIR/tmp`.
+        keeps_raw: Whether the segment itself is put beside them, compressed.
 
     Raises:
         NewerVersionError: a newer version wrote the segment.
@@ -77,7 +80,7 @@ def seal_segment(segment_path: str, tmp_root: str) -> Manifest:
             shutil.rmtree(folder, ignore_errors=True)
             folder.parent.mkdir(exist_ok=True)  # Whoever tidies up takes `tmp/` for garbage.
             folder.mkdir()
-            return _Sealer(name, folder).seal(path)
+            return _Sealer(name, folder, keeps_raw=keeps_raw).seal(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -121,9 +124,10 @@ class _Batch:
 
 
 class _Sealer:
-    def __init__(self, name: SegmentName, folder: Path) -> None:
+    def __init__(self, name: SegmentName, folder: Path, *, keeps_raw: bool) -> None:
         self._name = name
         self._folder = folder
+        self._keeps_raw = keeps_raw
         self._batches: dict[tuple[Market, int], _Batch] = {}
         self._tables: dict[tuple[Market, Kind], Table] = {}
         self._days = DayLimit()
@@ -138,10 +142,14 @@ class _Sealer:
         self._notes: list[bytes] = []
 
     def seal(self, path: Path) -> Manifest:
+        archived = None
         with self._quarantine, self._inexact:
             if path.stat().st_size:
                 with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     self._read(data)
+                    if self._keeps_raw and self._received:
+                        archived = archive_place(self._name, *self._received)
+                        self._write_archived(archived, data)
             for batch in self._batches.values():
                 self._flush(batch)
         streams, files = [], []
@@ -166,6 +174,7 @@ class _Sealer:
             first_received_ns=min(self._received, default=None),
             last_received_ns=max(self._received, default=None),
             notes=tuple(self._notes),
+            archived=archived,
         )
 
     def _read(self, data: mmap.mmap) -> None:
@@ -254,13 +263,24 @@ class _Sealer:
             piece = data[offset : min(offset + _DAMAGE_PIECE_BYTES, end)]
             self._quarantine.write(encode_item(damage.reason, 0, "", 0, piece, offset=offset))
 
+    def _write_archived(self, place: str, data: mmap.mmap) -> None:
+        target = self._folder / place
+        self._make_folders(target)
+        with target.open("wb") as file:
+            compress_into(file, data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _make_folders(self, target: Path) -> None:
+        # Not with `parents`: where our folder was removed, we are an orphan and must not make it again.
+        for parent in reversed(list(target.relative_to(self._folder).parents)[:-1]):
+            (self._folder / parent).mkdir(exist_ok=True)
+
     def _write(self, table: Table, day: DayTable) -> SealedFile:
         market, kind = table.market, table.kind
         place = f"parquet/{kind.label}/market={market.label}/date={day.date}/{self._name}.parquet"
         target = self._folder / place
-        # Not with `parents`: where our folder was removed, we are an orphan and must not make it again.
-        for parent in reversed(list(target.relative_to(self._folder).parents)[:-1]):
-            (self._folder / parent).mkdir(exist_ok=True)
+        self._make_folders(target)
         with target.open("wb") as raw:
             file = _HashedFile(raw)
             write_file(file, COLUMNS[kind], table.categories(), table.row_groups(day))  # type: ignore[arg-type]

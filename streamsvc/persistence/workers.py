@@ -46,8 +46,8 @@ def _warm() -> None:
     _load()
 
 
-def _seal(segment_path: str, tmp_root: str) -> Manifest:
-    manifest: Manifest = _load().seal_segment(segment_path, tmp_root)
+def _seal(segment_path: str, tmp_root: str, keeps_raw: bool) -> Manifest:
+    manifest: Manifest = _load().seal_segment(segment_path, tmp_root, keeps_raw=keeps_raw)
     return manifest
 
 
@@ -66,14 +66,14 @@ class Sealers:
         self._count = count
         self._limiter = trio.CapacityLimiter(count)
 
-    async def seal(self, segment: Path, tmp: Path) -> Manifest:
+    async def seal(self, segment: Path, tmp: Path, *, keeps_raw: bool = False) -> Manifest:
         """Run `seal.seal_segment` in a worker; a cancellation kills the worker.
 
         Raises:
             SealerDiedError: the worker died.
             Exception: whatever `seal_segment` raises.
         """
-        work = partial(_seal, str(segment), str(tmp))
+        work = partial(_seal, str(segment), str(tmp), keeps_raw)
         try:
             manifest: Manifest = await self._context.run_sync(work, kill_on_cancel=True, limiter=self._limiter)
         except trio_parallel.BrokenWorkerError as fault:

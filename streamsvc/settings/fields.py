@@ -109,6 +109,18 @@ def choice(default: str | int, unit: str, choices: tuple[str | int, ...], senten
     return _field(default, Setting(parse, " or ".join(by_text), unit, sentence))
 
 
+def switch(default: bool, sentence: str) -> Any:
+    """`true` or `false`, in any case, and nothing else."""
+    by_text = {"true": True, "false": False}
+
+    def parse(text: str) -> bool:
+        if text.lower() not in by_text:
+            raise ValueError("neither of them")
+        return by_text[text.lower()]
+
+    return _field(default, Setting(parse, " or ".join(by_text), "", sentence))
+
+
 def symbols(sentence: str) -> Any:
     """A comma-separated list of symbols: upper case, each once, in the order given."""
     allowed = (

@@ -28,7 +28,6 @@ ValueSource = Literal["default", ".env", "environment", "file"]
 
 LATER_VARIABLES = (
     "REDUNDANCY",
-    "RAW_ARCHIVE",
     "CVD_RESET",
     "ANALYTICS_GRACE_SEC",
     "METRICS_PER_SYMBOL",

@@ -156,6 +156,8 @@ def text_of(value: object) -> str:
     """A value as its variable would hold it: empty for what is not set, `***` for a secret."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(item.label if isinstance(item, Kind) else str(item) for item in value)
     if isinstance(value, Path) and not value.is_absolute():

@@ -21,6 +21,7 @@ from streamsvc.settings.fields import (
     optional_file,
     optional_number,
     optional_secret,
+    switch,
     symbols,
     url,
 )
@@ -159,6 +160,7 @@ class Settings:
     drain_sec: float = number(20.0, "s", (0.1, 3600), "Limit of writing and sealing after a signal to stop.")
     run_hours: float | None = optional_number("h", (0.0001, 1_000_000), "Stop by itself after this; empty: never.")
     retention_days: int | None = optional_number("d", (1, 100_000), "Full UTC days kept; empty: all.")
+    raw_archive: bool = switch(False, "Keep sealed segments, compressed, in archive/; see `streamsvc export-raw`.")
     log_level: Literal["debug", "info", "warning", "error"] = choice(
         "info", "", ("debug", "info", "warning", "error"), "Lowest level of events logged."
     )

@@ -106,12 +106,12 @@ class InlineSealers:
         await trio.lowlevel.checkpoint()
         self.is_warm = True
 
-    async def seal(self, segment, tmp):
+    async def seal(self, segment, tmp, *, keeps_raw=False):
         self.sealed.append(segment.name)
         await trio.sleep(self.takes_sec)
         if self.faults:
             raise self.faults.popleft()
-        return seal_segment(str(segment), str(tmp))
+        return seal_segment(str(segment), str(tmp), keeps_raw=keeps_raw)
 
 
 class Told:

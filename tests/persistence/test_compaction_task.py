@@ -13,6 +13,7 @@ from verify_samples import DAY_MS, TIME_MS, Recorded, trade
 
 from streamsvc.errors import DiskFullError, StreamsvcError, UsageError
 from streamsvc.persistence import compaction_task
+from streamsvc.persistence.archive import archived_dates
 from streamsvc.persistence.compaction_build import build_day
 from streamsvc.persistence.compaction_day import BUILD_PREFIX
 from streamsvc.persistence.compaction_task import FINISHED_SEC, Housekeeping, date_of
@@ -215,6 +216,20 @@ async def test_old_days_are_removed_where_that_is_wanted(recorded, log, autojump
         (event["event"], event["date"]) for event in log
     ]
     assert_agreed(recorded.folder)
+
+
+async def test_old_days_of_the_archive_are_removed_with_them(recorded, log, autojump_clock):
+    """By the day under which they lie; a day with foreign files stays, and is told."""
+    for date in ("2023-11-12", "2023-11-13", "2023-11-14"):
+        day = recorded.folder.archive / date
+        day.mkdir(parents=True)
+        (day / f"000001-deadbeef-000000.from-{date}.journal.zst").touch()
+    (recorded.folder.archive / "2023-11-12" / "mine").touch()
+    await run_for(MOMENT_SEC, keeping(recorded, MIDNIGHT_MS, retention_days=1))
+    assert ["2023-11-12", "2023-11-14"] == archived_dates(recorded.folder)
+    assert [("day_not_removed", "archive", "2023-11-12"), ("day_removed", "archive", "2023-11-13")] == [
+        (event["event"], event["kind"], event["date"]) for event in log
+    ]
 
 
 async def test_a_day_with_foreign_files_is_not_removed_and_told(recorded, log, autojump_clock):

@@ -149,8 +149,8 @@ class MortalSealers(InlineSealers):
         super().__init__()
         self._life = life
 
-    async def seal(self, segment, tmp):
+    async def seal(self, segment, tmp, *, keeps_raw=False):
         self._life.check()
-        manifest = await super().seal(segment, tmp)
+        manifest = await super().seal(segment, tmp, keeps_raw=keeps_raw)
         self._life.check()
         return manifest
