@@ -161,6 +161,40 @@ def compact(folder: Path, day: datetime | None) -> int:
     return DONE if is_complete else FAILED
 
 
+@app.command(name="export-raw")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where the files go.")
+@click.option("--market", type=click.Choice(["spot", "futures"]), help="One market; both if not given.")
+@click.option("--symbol", help="One symbol; all if not given.")
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="One UTC day of receipt; all if not given.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+def export_raw_command(  # noqa: PLR0913 - a command's arguments
+    folder: Path, out: Path, *, market: str | None, symbol: str | None, day: datetime | None, overwrite: bool
+) -> int:
+    """Export what was recorded with RAW_ARCHIVE=true, as received: a .gz for each symbol and UTC day.
+
+    A line is the time of receipt in ns and the message, in the order of receipt, as hftbacktest records it and its
+    converter reads it; order books of REST among them, trades that were fetched later not. A service may be recording
+    meanwhile. It takes the room of the files, and for a while as much again, in the folder of --out. Exits with 1 when
+    something that was recorded is missing.
+    """
+    from streamsvc.persistence.raw_export import Telling, Wanted, export_raw  # noqa: PLC0415
+    from streamsvc.schema import MARKETS_BY_LABEL  # noqa: PLC0415
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{done}/{total} segments", nl=done == total, err=True)
+
+    wanted = Wanted(
+        market=MARKETS_BY_LABEL[market] if market else None,
+        symbol=symbol.upper() if symbol else None,
+        date=day.date().isoformat() if day is not None else None,
+    )
+    telling = Telling(tell=click.echo, warn=lambda line: click.echo(f"streamsvc: {line}", err=True), progress=progress)
+    is_complete = export_raw(folder, out, wanted, telling, is_overwriting=overwrite)
+    return DONE if is_complete else FAILED
+
+
 @app.command()
 @click.option("--seconds", type=click.FloatRange(10, 3600), default=60, show_default=True, help="How long to record.")
 @click.option(

@@ -32,6 +32,12 @@ class ReadingCatalogue(Catalogue):
             rows = connection.execute(query, (kind.label, market.label, first_ns, end_ns))
             return [str(path) for (path,) in rows]
 
+    def segments_received(self, first_ns: int, end_ns: int) -> list[str]:
+        """The names of the sealed segments that hold messages and were received in a time, or partly."""
+        query = "select segment from segments where messages > 0 and last_received_ns >= ? and first_received_ns < ?"
+        with self._connection() as connection:
+            return [str(segment) for (segment,) in connection.execute(query, (first_ns, end_ns))]
+
     def missing(
         self, kind: Kind, market: Market, symbol: str, first_ns: int, end_ns: int
     ) -> list[tuple[int | str | None, ...]]:

@@ -23,7 +23,7 @@ _DIGEST_LENGTH = 16
 def compacted_name(symbol: str, parts: Iterable[str]) -> str:
     """The name of the file that holds a symbol's rows of the given parts, each named by whatever identifies it."""
     digest = sha256("\0".join([symbol, *sorted(parts)]).encode()).hexdigest()
-    return f"{_encoded(symbol)}.{digest[:_DIGEST_LENGTH]}.parquet"
+    return f"{encoded_symbol(symbol)}.{digest[:_DIGEST_LENGTH]}.parquet"
 
 
 def is_compacted(file_name: str) -> bool:
@@ -34,10 +34,10 @@ def is_compacted(file_name: str) -> bool:
 def may_hold(file_name: str, symbol: str) -> bool:
     """Whether a file of the data set can hold rows of a symbol, by its name: a compacted file holds those of one."""
     match = _NAME.fullmatch(file_name)
-    return match is None or match[1] == _encoded(symbol)
+    return match is None or match[1] == encoded_symbol(symbol)
 
 
-def _encoded(symbol: str) -> str:
+def encoded_symbol(symbol: str) -> str:
     """Letters, digits, `_` and `-` as they are, all else as percent and hexadecimal; what is too long is shortened."""
     encoded = quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E") or "%"
     if len(encoded) <= _SYMBOL_MAX:

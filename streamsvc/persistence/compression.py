@@ -6,6 +6,8 @@ At the lowest level: on real traffic it is as small as the default, and quicker 
 from __future__ import annotations
 
 import mmap
+import os
+import re
 from typing import TYPE_CHECKING
 
 import cramjam
@@ -51,6 +53,8 @@ def decompress_file(source: Path, target: Path) -> None:
                 cramjam.zstd.decompress_into(data, cramjam.File(str(target)))
             except cramjam.DecompressionError as fault:
                 # The library has one error for both: what it cannot read, and what the system does not let it write.
-                if "(os error" in str(fault):
-                    raise OSError(str(fault)) from fault
+                system_error = re.search(r"\(os error (\d+)\)", str(fault))
+                if system_error is not None:
+                    number = int(system_error[1])
+                    raise OSError(number, os.strerror(number), str(target)) from fault
                 raise DamagedError(f"{source}: {fault}") from fault
