@@ -25,6 +25,13 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,foreign]'
 	@touch $@
 
+# Optional: where there is no wheel of it for this machine, the test that needs it is skipped and says so.
+$(VENV)-hftbacktest/stamp: $(VENV)/pyvenv.cfg tests/requirements-hftbacktest.txt
+	$(PYTHON) -m venv $(VENV)-hftbacktest
+	-$(VENV)-hftbacktest/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps \
+	  -r tests/requirements-hftbacktest.txt
+	@touch $@
+
 demo: $(VENV)/run.stamp  ## record a simulated exchange for a minute and verify what was recorded
 	$(BIN)/streamsvc demo
 
@@ -36,7 +43,7 @@ lint: $(VENV)/test.stamp  ## style, types, Trio's mistakes
 	$(BIN)/mypy
 	$(BIN)/flake8-async --disable=$(NOT_FOR_US) $$(git ls-files '*.py')
 
-unit: $(VENV)/test.stamp  ## the tests
+unit: $(VENV)/test.stamp $(VENV)-hftbacktest/stamp  ## the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 simulate: $(VENV)/test.stamp  ## seeds of the simulation: SEED=7, or SEEDS=1..1000 on all cores
@@ -46,4 +53,4 @@ bench: $(VENV)/test.stamp  ## beside its peers, in one run
 	$(BIN)/python tests/benchmarks/capture.py
 
 clean:  ## remove the virtual environment
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-hftbacktest
