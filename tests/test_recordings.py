@@ -1,14 +1,16 @@
 """Real traffic through the whole service: every message of the recordings is in the files once, value for value."""
 
 import csv
+import gzip
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from decimal import Decimal, localcontext
 
 import numpy as np
 import pandas as pd
 import pytest
+from persistence_samples import recorded_lines
 from recordings_support import (
     DAY_NS,
     FIELDS,
@@ -19,6 +21,7 @@ from recordings_support import (
 )
 
 from streamsvc.integrity.verify import verify_folder
+from streamsvc.persistence.raw_export import Telling, Wanted, export_raw
 from streamsvc.schema import COLUMNS, Kind, Market
 
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings (../shared/recordings) are not here")
@@ -68,7 +71,7 @@ def runs(tmp_path_factory):
     """Both sets of recordings, each recorded by a service of its own; the book of 2024 was recorded at `@0ms`."""
     folder = tmp_path_factory.mktemp("recordings")
     return {
-        "pairs": record(PAIRS, folder / "pairs", futures_depth_ms=0, segment_max_mb=8),
+        "pairs": record(PAIRS, folder / "pairs", futures_depth_ms=0, segment_max_mb=8, raw_archive=True),
         "cryptofeed": record(CRYPTOFEED, folder / "cryptofeed", segment_max_mb=1),
     }
 
@@ -162,6 +165,28 @@ def test_verify_finds_the_recordings_complete(runs, run):
     )
     assert len({path.name for path in runs[run].folder.rglob("*.parquet")}) > 1
     assert [] == list((runs[run].folder / "quarantine").iterdir())
+
+
+def test_the_raw_export_is_what_was_played(runs, tmp_path):
+    """Byte for byte and in the order of receipt; the service recorded with `RAW_ARCHIVE`."""
+    telling = Telling(tell=lambda _: None, warn=pytest.fail)
+    assert export_raw(runs["pairs"].folder, tmp_path, Wanted(), telling)
+    exported = defaultdict(list)
+    for path in sorted(tmp_path.rglob("*.gz")):
+        times = []
+        for line in gzip.decompress(path.read_bytes()).splitlines():
+            received_ns, text = line.split(b" ", 1)
+            times.append(int(received_ns))
+            if text.startswith(b'{"stream"'):
+                exported[path.parent.name, text[: text.index(b",")]].append(text)
+        assert times == sorted(times)
+        assert runs["pairs"].began_ns <= times[0] <= times[-1] <= runs["pairs"].ended_ns
+    played = defaultdict(list)
+    for name in PAIRS:
+        market = "futures" if "usdm" in name else "spot"
+        for _, text in recorded_lines(name):
+            played[market, text[: text.index(b",")]].append(text)
+    assert played == exported
 
 
 # Computed from what was recorded
