@@ -16,6 +16,8 @@ import pyarrow.parquet
 from streamsvc.batch import Block
 from streamsvc.gap import NOTE_KIND
 from streamsvc.integrity.verify import verify_folder
+from streamsvc.persistence.archive import archived_dates, archived_segments
+from streamsvc.persistence.compression import decompress_file
 from streamsvc.persistence.journal import read_segment
 from streamsvc.persistence.layout import DataFolder, SegmentName
 from streamsvc.schema import Kind, Source
@@ -50,18 +52,32 @@ def journal_rows(data: Path) -> Rows:
             content = DataFolder(data).segment(name).read_bytes()
         except FileNotFoundError:
             continue  # It has become part of the data set meanwhile.
-        for item in read_segment(content, name):
-            if isinstance(item, Block):
-                for kind_number, text in zip(item.kinds, item.messages, strict=True):
-                    if kind_number in (NOTE_KIND, Kind.DEPTH_SNAPSHOT):
-                        continue
-                    kind, message = Kind(kind_number).label, json.loads(text)
-                    fields = message["data"]
-                    symbol = fields["s"] if item.source is Source.STREAM else message["symbol"]
-                    field = "id" if item.source is Source.REST and kind == "trade" else ID_FIELDS[kind]
-                    count = max(1, len(fields["b"]) + len(fields["a"])) if kind == "depth" else 1
-                    rows[item.market.label, symbol, kind][fields[field]] += count
+        _add_rows(rows, content, name)
     return rows
+
+
+def archive_rows(data: Path, scratch: Path) -> Rows:
+    """The same of the archive's segments: what its messages would become."""
+    rows, folder = defaultdict(Counter), DataFolder(data)
+    for date in archived_dates(folder):
+        for segment in archived_segments(folder, date):
+            decompress_file(segment.path, scratch)
+            _add_rows(rows, scratch.read_bytes(), segment.name)
+    return rows
+
+
+def _add_rows(rows: Rows, content: bytes, name: SegmentName) -> None:
+    for item in read_segment(content, name):
+        if isinstance(item, Block):
+            for kind_number, text in zip(item.kinds, item.messages, strict=True):
+                if kind_number in (NOTE_KIND, Kind.DEPTH_SNAPSHOT):
+                    continue
+                kind, message = Kind(kind_number).label, json.loads(text)
+                fields = message["data"]
+                symbol = fields["s"] if item.source is Source.STREAM else message["symbol"]
+                field = "id" if item.source is Source.REST and kind == "trade" else ID_FIELDS[kind]
+                count = max(1, len(fields["b"]) + len(fields["a"])) if kind == "depth" else 1
+                rows[item.market.label, symbol, kind][fields[field]] += count
 
 
 def rows_by_run(data: Path, *, with_fetched: bool) -> dict[int, Rows]:

@@ -12,7 +12,17 @@ from functools import partial
 import psutil
 import pytest
 import trio
-from recorded import data_set_rows, holes, journal_rows, merge, missing_or_changed, rows_by_run, segments, verified
+from recorded import (
+    archive_rows,
+    data_set_rows,
+    holes,
+    journal_rows,
+    merge,
+    missing_or_changed,
+    rows_by_run,
+    segments,
+    verified,
+)
 from recorder_process import SLOW_RECORDER, until
 
 from streamsvc.persistence.layout import DataFolder
@@ -57,10 +67,13 @@ async def random_moment(recorder, rng):
 
 
 async def kill_again_and_again(begin, kills, rng, moments):
-    """Kill recorders of one folder; then let one finish, and hold what it left against what every journal held."""
+    """Kill recorders of one folder; then let one finish, and hold what it left against what every journal held.
+
+    They keep their segments: the archive holds the same messages as the data set, each once.
+    """
     written, recorders = defaultdict(Counter), []
     while kills:
-        recorder = begin(PARQUET_ROTATE_SEC="0.8")
+        recorder = begin(PARQUET_ROTATE_SEC="0.8", RAW_ARCHIVE="true")
         recorders.append(recorder)
         moment = await random_moment(recorder, rng)
         await recorder.kill()
@@ -70,12 +83,15 @@ async def kill_again_and_again(begin, kills, rng, moments):
         merge(written, journal_rows(recorder.data))
     for recorder in recorders:
         await until(lambda one=recorder: not one.orphans(), "the orphans have left")
-    last = begin(DRAIN_SEC="600")
+    last = begin(DRAIN_SEC="600", RAW_ARCHIVE="true")
     await last.saw("ready")
     assert 0 == await last.stop()
 
     verified(last.data)
     assert [] == missing_or_changed(written, data_set_rows(last.data))
+    in_archive, in_data_set = archive_rows(last.data, last.data / "scratch"), data_set_rows(last.data)
+    assert in_archive
+    assert [] == missing_or_changed(in_data_set, in_archive) + missing_or_changed(in_archive, in_data_set)
     runs = rows_by_run(last.data, with_fetched=False)
     assert {} == {run: jumps for run, rows in runs.items() if (jumps := holes(rows))}, "ids missing within a run"
     assert len(runs) > 1
