@@ -27,6 +27,7 @@ from streamsvc.integrity.verify import verify_folder
 from streamsvc.persistence.archive import archive_place, archived_dates, archived_segments, require_archive
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.compression import decompress_file
+from streamsvc.persistence.files import Files
 from streamsvc.persistence.layout import SegmentName
 from streamsvc.persistence.recovery import recover
 from streamsvc.persistence.retention import remove_archived
@@ -120,16 +121,23 @@ def test_a_crash_around_the_commit_keeps_it_exactly_once(folder, monkeypatch, is
 
 def test_it_is_on_the_disk_before_the_segment_goes(folder, monkeypatch):
     """Under its name, and the name synced, before the commit after which the segment is removed."""
-    commit = Catalogue.commit
+    synced, seen_synced, commit = {}, {}, Catalogue.commit
+
+    class WatchedFiles(Files):
+        def sync_folder(self, path):
+            super().sync_folder(path)
+            synced[path] = sorted(entry.name for entry in path.iterdir())
 
     def look(*args):
-        assert [PLACE] == [*kept(folder)]
-        assert "sync_folder" == files.calls[-1]
+        seen_synced.update(synced)
         commit(*args)
 
-    files = FailingFiles()
     monkeypatch.setattr(Catalogue, "commit", look)
-    restart(folder, files)
+    restart(folder, WatchedFiles())
+    path = folder.root / PLACE
+    assert "archive" in seen_synced[folder.root]
+    assert [DATE] == seen_synced[folder.archive]
+    assert [path.name] == seen_synced[path.parent]
     assert_complete(folder)
 
 

@@ -216,10 +216,11 @@ def test_what_is_there_is_not_overwritten_unasked(rig):
     """And it is said before anything is made."""
     rig.archive(block([spot_trade(1, symbol="ETHUSDT"), spot_trade(1)]))
     (rig.out / "spot").mkdir(parents=True)
-    (rig.out / FILE).write_text("mine")
+    mine = rig.out / "spot/ETHUSDT-20231114.gz"
+    mine.write_text("mine")
     with pytest.raises(UsageError, match="--overwrite"):
         rig.export()
-    assert [(rig.out / FILE, "mine")] == [(path, path.read_text()) for path in (rig.out / "spot").iterdir()]
+    assert [(mine, "mine")] == [(path, path.read_text()) for path in (rig.out / "spot").iterdir()]
     assert rig.export(is_overwriting=True)
     assert [line(RECEIVED_NS, spot_trade(1))] == rig.files()[FILE]
 

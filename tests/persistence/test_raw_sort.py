@@ -4,7 +4,7 @@ import tempfile
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamsvc.persistence.raw_sort import LineSort
@@ -30,6 +30,8 @@ def sorted_lines(sort, feed):
     buffer_lines=st.integers(1, 20),
     block_bytes=st.integers(1, 200),
 )
+@example(lines=[(FEED, 5), (FEED, 1), (FEED, 5)], buffer_lines=1, block_bytes=1)
+@example(lines=[(FEED, 5), (FEED, 6), (FEED, 1), (FEED, 5)], buffer_lines=2, block_bytes=200)
 def test_lines_come_in_order_of_time_and_then_of_arrival(lines, buffer_lines, block_bytes):
     """Whatever the order of arrival, and wherever buffers and blocks end."""
     expected = {FEED: [], OTHER: []}
