@@ -35,7 +35,13 @@ BOOK_HELD_MAX = 100
 
 
 class Track:
-    """A stream, its chain, its book if it has one, and the connection attempt that carried it last."""
+    """A stream, its chain, its book if it has one, and the connections that carry it.
+
+    Attributes:
+        carriers: The attempts that carry it, or are being made to.
+        open: Those of them that are open.
+        connection: The newest that is open, or that was last.
+    """
 
     __slots__ = (
         "_told_state",
@@ -49,6 +55,7 @@ class Track:
         "labels",
         "last_head",
         "last_received_ns",
+        "open",
         "seen",
         "seen_until",
         "stream",
@@ -69,6 +76,7 @@ class Track:
         self.broken: Break | None = None
         self.connection = 0
         self.carriers: set[int] = set()
+        self.open: set[int] = set()
         self.seen: dict[Hashable, None] = {}
         self.seen_until = -math.inf
         self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
@@ -258,6 +266,7 @@ class Chains:
             track.connection = connection
             if track.broken is not None and stream.kind is Kind.FORCE_ORDER:
                 self._listened(track, Heard(now_ns // _NS_PER_MS, now_ns // _NS_PER_MS), now)
+            track.open.add(connection)
 
     def listened(self, track: Track, head: Any, received_ns: int, now: float) -> None:
         """The first message has come of a stream in `broken`."""
@@ -277,7 +286,7 @@ class Chains:
     def resubscribed(self, stream: Stream, now_ns: int) -> None:
         """A stream was subscribed anew since it said nothing: what it lacks until its next message is due to that."""
         track = self.track(stream)
-        if len(track.carriers) < 2:
+        if len(track.open) < 2:
             self.interrupt(track, "stall", now_ns)
 
     def interrupt(self, track: Track, cause: str, heard_ns: int) -> None:
@@ -302,8 +311,10 @@ class Chains:
         for stream in streams:
             track = self.track(stream)
             track.carriers.discard(connection)
-            if track.carriers and track.connection != connection:
+            track.open.discard(connection)
+            if track.open:
                 is_last = False
+                track.connection = max(track.open)
                 track.seen_until = now + SEEN_SEC
             else:
                 self.interrupt(track, _CAUSES.get(cause, "disconnect"), heard_ns)

@@ -93,7 +93,7 @@ class Line:
         self.venue = venue
         self.budget = budget
         self.backoff = backoff
-        self.current: Connection | None = None
+        self.connections: list[Connection] = []  # Those that are, two while one takes over; the oldest first.
         self.attempts = 0
         self.losses = 0
         self.must_wait_room = False  # The last connection was shed: another makes sense only when there is room.
@@ -102,10 +102,17 @@ class Line:
         self.is_queued = False  # Behind the budget of attempts.
         self.is_settled = False  # Its first attempt has come to something, or cannot be made yet.
 
+    @property
+    def current(self) -> Connection | None:
+        """The newest that is open, which repairs are for; the newest at all if none is open, None if there is none."""
+        opened = [connection for connection in self.connections if connection.opened_at is not None]
+        return next(reversed(opened or self.connections), None)
+
     def statistics(self) -> ConnectionStatistics:
         """A look at the connection."""
-        up_since = self.current.opened_at if self.current is not None else None
-        state = "up" if up_since is not None else "connecting" if self.current is not None else "waiting"
+        current = self.current
+        up_since = current.opened_at if current is not None else None
+        state = "up" if up_since is not None else "connecting" if current is not None else "waiting"
         return ConnectionStatistics(
             state, self.plan.route, len(self.plan.streams), up_since, self.attempts, self.losses
         )

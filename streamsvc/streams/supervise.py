@@ -122,14 +122,16 @@ class Supervisor:
         while True:
             fault = await self._succession(line)
             self._settle(line)
-            await self._wait_retry(line, fault)
+            await self._wait_retry(line, fault, unless=trio.Event())
 
-    async def _wait_retry(self, line: Line, fault: ConnectionFaultError) -> None:
+    async def _wait_retry(self, line: Line, fault: ConnectionFaultError, *, unless: trio.Event) -> None:
+        """Wait until the next attempt may be made, or `unless` is set."""
         after_sec = line.backoff.next_sec(fault)
         if is_ban(fault):
             line.budget.hold(after_sec)
         logger.info("connection_retry", connection=line.plan.name, after_sec=round(after_sec, 3))
-        await trio.sleep(after_sec)
+        with trio.move_on_after(after_sec):
+            await unless.wait()
 
     async def _succession(self, line: Line) -> ConnectionFaultError:
         """Attempts that take over from one another before the exchange ends them; returns why the last one ended."""
@@ -139,29 +141,33 @@ class Supervisor:
             while await current.wait_renewal():
                 successor = Attempt()
                 nursery.start_soon(self._run_attempt, line, successor)
-                if not await self._delivers(successor):
+                if await self._takes_over(successor):
+                    if current.connection is not None:
+                        current.connection.retire()
+                    await current.ended.wait()
+                    current = successor
+                elif not current.ended.is_set():
                     assert successor.fault is not None
                     # The old one goes on meanwhile.
-                    await self._wait_retry(line, successor.fault)
-                    continue
-                await trio.sleep(OVERLAP_SEC)
-                if current.connection is not None:
-                    current.connection.retire()
-                await current.ended.wait()
-                current = successor
+                    await self._wait_retry(line, successor.fault, unless=current.ended)
         assert current.fault is not None
         return current.fault
 
-    async def _delivers(self, attempt: Attempt) -> bool:
-        """Wait until an attempt delivers, or is up for long without a message; False when it has ended."""
+    async def _takes_over(self, attempt: Attempt) -> bool:
+        """Wait until an attempt delivers, or is up for long without a message, and lives on for `OVERLAP_SEC`.
+
+        False when it has ended.
+        """
         while not attempt.ended.is_set():
             connection = attempt.connection
             if connection is not None and connection.opened_at is not None:
                 up_sec = trio.current_time() - connection.opened_at
                 if connection.delivered_at is not None or up_sec >= TAKEOVER_SEC_MAX:
-                    return True
+                    with trio.move_on_after(OVERLAP_SEC):
+                        await attempt.ended.wait()
+                    break
             await trio.sleep(_LOOK_SEC)
-        return False
+        return not attempt.ended.is_set()
 
     async def _run_attempt(self, line: Line, attempt: Attempt) -> None:
         attempt.fault = await self._attempt(line, attempt)
@@ -190,8 +196,8 @@ class Supervisor:
         connection = Connection(line.plan, number, venue=line.venue, port=port, wiring=self._wiring)
         if not line.is_route_proved and line.plan.on_other_route(line.venue) is not None:
             connection.first_message_sec = self._wiring.settings.first_message_sec
-        connection.on_opened = functools.partial(self._opened, line, connection)
-        line.current = line.current or connection
+        connection.on_opened = functools.partial(self._settle, line)
+        line.connections.append(connection)
         attempt.connection = connection
         attempt.changed.unpark_all()
         try:
@@ -200,12 +206,7 @@ class Supervisor:
             self._judge(line, connection, fault, number)
             return fault
         finally:
-            if line.current is connection:
-                line.current = None
-
-    def _opened(self, line: Line, connection: Connection) -> None:
-        line.current = connection
-        self._settle(line)
+            line.connections.remove(connection)
 
     async def _wait_budget(self, line: Line) -> None:
         line.is_queued = True

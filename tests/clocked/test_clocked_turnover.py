@@ -80,3 +80,84 @@ async def test_the_old_one_dies_while_its_successor_is_made(world):
         exchange.lift(SPOT)
         await trio.sleep(120)
     assert 0 == world.verify().exit_code
+
+
+async def test_the_successor_dies_while_both_are_read(world):
+    """The old one is not let go: it carries its streams on, they count as up, and another successor is made."""
+    exchange = await world.open_exchange(activity=BUSY)
+    async with world.recording(**all_kinds(SPOT), max_connection_age_sec=60) as recording:
+        await world.until(lambda: len(world.dials) == 2, every_sec=0.1)
+        await world.until(lambda: len(exchange.connections(SPOT)) == 2, every_sec=0.1)
+        await trio.sleep(1)
+        newest = max(one.connection for one in exchange.connections(SPOT))
+        exchange.cut(SPOT, "fin", connection=newest)
+        await trio.sleep(1)
+        assert 1 == recording.live.supervisor.statistics().up
+        assert all(slot.subscribed_at is not None for slot in recording.live.health.slots())
+        await trio.sleep(120)
+    report = world.verify()
+    assert ([], [], 0) == (report.errors, report.gaps, report.exit_code)
+    assert 1 == len(world.log.events("connection_lost"))
+    assert world.log.events("connection_renewed")
+
+
+async def until_both_are_read(world, exchange):
+    """Wait until the successor of the first connection delivers beside it; returns the exchange's numbers of both."""
+    await world.until(lambda: len(exchange.connections(SPOT)) == 2, every_sec=0.1)
+    await trio.sleep(1)
+    return sorted(one.connection for one in exchange.connections(SPOT))
+
+
+async def test_the_old_one_dies_while_both_are_read(world):
+    """The successor carries on alone, at once."""
+    exchange = await world.open_exchange(activity=BUSY)
+    async with world.recording(**all_kinds(SPOT), max_connection_age_sec=60) as recording:
+        old, _ = await until_both_are_read(world, exchange)
+        exchange.cut(SPOT, "fin", connection=old)
+        await trio.sleep(20)
+        assert 1 == recording.live.supervisor.statistics().up
+        assert all(slot.subscribed_at is not None for slot in recording.live.health.slots())
+    report = world.verify()
+    assert ([], [], 0) == (report.errors, report.gaps, report.exit_code)
+    assert 2 == len(world.dials)
+
+
+async def test_both_die_while_both_are_read(world):
+    """It is a break like any other, and what it cost is in the ledger."""
+    exchange = await world.open_exchange(activity=BUSY)
+    async with world.recording(**all_kinds(SPOT), max_connection_age_sec=60, reconnect_max_sec=2) as recording:
+        await until_both_are_read(world, exchange)
+        exchange.cut(SPOT, "fin")
+        world.dial_fault = ConnectionRefusedError(111, "refused")
+        await trio.sleep(5)
+        assert all(slot.subscribed_at is None for slot in recording.live.health.slots())
+        world.dial_fault = None
+        await trio.sleep(10)
+        assert 1 == recording.live.supervisor.statistics().up
+        assert all(slot.subscribed_at is not None for slot in recording.live.health.slots())
+    report = world.verify()
+    assert ([], {"disconnect"}, 1) == (report.errors, {gap.cause for gap in report.gaps}, report.exit_code)
+
+
+async def test_a_stop_while_both_are_read(world):
+    """Both connections are left, and what they had brought is there once."""
+    exchange = await world.open_exchange(activity=BUSY)
+    async with world.recording(**all_kinds(SPOT), max_connection_age_sec=60):
+        await until_both_are_read(world, exchange)
+    assert_nothing_lost_or_twice(world)
+
+
+async def test_the_old_one_dies_before_the_next_successor_is_tried(world):
+    """The wait for that one is not followed by another: the stream would be down for both."""
+    exchange = await world.open_exchange(activity=BUSY)
+    async with world.recording(**all_kinds(SPOT), max_connection_age_sec=60, reconnect_min_sec=50) as recording:
+        await trio.sleep(50)
+        world.dial_fault = ConnectionRefusedError(111, "refused")
+        await world.until(lambda: world.log.events("connection_retry"), every_sec=0.1)
+        world.dial_fault = None
+        exchange.cut(SPOT, "fin")
+        await trio.sleep(1)
+        retries = world.log.events("connection_retry")
+        await trio.sleep(retries[-1]["after_sec"] + 1)
+        assert (2, 1) == (len(retries), recording.live.supervisor.statistics().up)
+    assert [] == world.verify().errors
