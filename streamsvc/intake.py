@@ -149,15 +149,11 @@ class Intake:
         self._late_ms = late_ms
         self.wall_ns = wall_ns
         self.is_disk_full: Callable[[], bool] = lambda: False
-        self.chains = Chains(slot.stream for slot in health.slots())
-        self._lanes = {
-            market: {
-                slot.stream.name: _Lane(slot, self.chains.track(slot.stream))
-                for slot in health.slots()
-                if slot.stream.market is market
-            }
-            for market in Market
-        }
+        self.chains = Chains(health.streams())
+        self._lanes: dict[tuple[Market, int], dict[str, _Lane]] = {(market, 0): {} for market in Market}
+        for slot in health.slots():
+            lanes = self._lanes.setdefault((slot.stream.market, slot.copy), {})
+            lanes[slot.stream.name] = _Lane(slot, self.chains.track(slot.stream))
         self.counts = IntakeCounts()
 
     def open_port(self, plan: ConnectionPlan, number: int) -> IntakePort:
@@ -173,7 +169,7 @@ class Intake:
         return rows
 
     def read(  # noqa: C901 - the hot path: what could be taken out of it would cost a call a message
-        self, market: Market, connection: int, batch: Batch, now: float
+        self, market: Market, connection: int, batch: Batch, now: float, copy: int = 0
     ) -> tuple[Block | None, list[bytes]]:
         """Sort a batch into what is recorded and what is the server's talk about itself.
 
@@ -182,13 +178,14 @@ class Intake:
             connection: The number of the connection.
             batch: What one read brought.
             now: Monotonic time, seconds.
+            copy: Which of the connections that carry its streams at once this is.
 
         Returns:
             The accepted messages, None if there are none; and the notices, in order.
         """
         # Where two connections bring a stream, or the first message after a break is to come, each one is looked at.
         is_careful = bool(self.chains.doubled or self.chains.broken)
-        lanes, late_from_ms = self._lanes[market], batch.received_ns // 1_000_000 - self._late_ms
+        lanes, late_from_ms = self._lanes[market, copy], batch.received_ns // 1_000_000 - self._late_ms
         taken = _Taken()
         accepted, kinds, epochs = taken.messages, taken.kinds, taken.epochs
         notices: list[bytes] = []
@@ -207,7 +204,7 @@ class Intake:
                 chain.next_id = head.id + 1
                 chain.event_ms = head.E
             elif lane.is_chained or is_careful:
-                if not self._takes(lane, head, text, batch.received_ns, now):
+                if not self._takes(lane, head, text, batch.received_ns, now, connection):
                     continue
             else:
                 lane.track.last_head = head
@@ -229,10 +226,12 @@ class Intake:
             return None, notices
         return self._block(market, connection, batch, taken), notices
 
-    def _takes(self, lane: _Lane, head: Any, text: bytes, received_ns: int, now: float) -> bool:
+    def _takes(  # noqa: PLR0913, PLR0917 - what is known of a message
+        self, lane: _Lane, head: Any, text: bytes, received_ns: int, now: float, connection: int
+    ) -> bool:
         """Whether a message is recorded: it is none that was seen already."""
         track = lane.track
-        if lane.is_chained and not self.chains.takes(track, head, now):
+        if lane.is_chained and not self.chains.takes(track, head, now, connection):
             return False
         if track in self.chains.doubled and self._is_repeated(lane, head, text, now):
             return False
@@ -332,7 +331,9 @@ class Intake:
         self, market: Market, connection: int, batch: Batch, text: bytes, notices: list[bytes]
     ) -> Envelope[Any] | None:
         # The exchange writes the stream's name first and without spaces; whoever does not takes the slower way.
-        lane = self._lanes[market].get(text[_NAME_BEGIN : text.find(b'"', _NAME_BEGIN)].decode("utf-8", "replace"))
+        # Every copy of a stream is read alike.
+        lanes = self._lanes[market, 0]
+        lane = lanes.get(text[_NAME_BEGIN : text.find(b'"', _NAME_BEGIN)].decode("utf-8", "replace"))
         try:
             if lane is None:
                 notice = decode_notice(text)
@@ -340,7 +341,7 @@ class Intake:
                     self.counts.notices += 1
                     notices.append(text)
                     return None
-                lane = self._lanes[market].get(notice.stream)
+                lane = lanes.get(notice.stream)
             if lane is not None:
                 envelope: Envelope[Any] = lane.decode(text)
                 return envelope
@@ -374,14 +375,16 @@ class IntakePort:
         self._number = number
         self._sender = sender
         self._heard_ns = 0
-        intake.chains.dialled(plan.streams, number)
+        self._is_open = False
+        intake.chains.dialled(plan.streams, number, trio.current_time())
 
     def opened(self) -> None:
         """The connection stands and its streams were asked for."""
-        now = trio.current_time()
+        plan, now = self._plan, trio.current_time()
+        self._is_open = True
         self._heard_ns = self._intake.wall_ns()
-        self._intake.health.subscribed(self._plan.streams, now)
-        self._intake.chains.connected(self._plan.streams, self._number, now, self._heard_ns)
+        self._intake.health.subscribed(plan.streams, now, connection=plan.name, copy=plan.copy)
+        self._intake.chains.connected(plan.streams, self._number, now, self._heard_ns)
 
     async def wait_room(self) -> None:
         """Wait until the writer's channel has room."""
@@ -390,7 +393,8 @@ class IntakePort:
     def take(self, batch: Batch) -> list[bytes]:
         """Take in a batch, right after `wait_room`, and put it; returns the notices in it."""
         self._heard_ns = batch.received_ns
-        block, notices = self._intake.read(self._plan.market, self._number, batch, trio.current_time())
+        now = trio.current_time()
+        block, notices = self._intake.read(self._plan.market, self._number, batch, now, self._plan.copy)
         if block is not None:
             self._sender.put_nowait(block)
         return notices
@@ -411,5 +415,6 @@ class IntakePort:
         if cause == "shed" and self._intake.is_disk_full():
             cause = "disk"
         streams, now = self._plan.streams, trio.current_time()
-        if self._intake.chains.disconnected(streams, self._number, cause, now, self._heard_ns):
-            self._intake.health.unsubscribed(streams)
+        self._intake.chains.disconnected(streams, self._number, cause, now, self._heard_ns)
+        if self._is_open:
+            self._intake.health.unsubscribed(streams, self._plan.copy)

@@ -71,9 +71,11 @@ class Live:
         """Two short lines for people: what the service does, and how much of it."""
         report, state, connections = self.watch.statistics(), self.persistence.state, self.supervisor.statistics()
         waiting = self.persistence.backlog.segments
+        degraded = f" ({report.degraded} on one connection only)" if report.degraded else ""
         first = (
             f"{state.state} ({state.mode}); {connections.up}/{len(connections.connections)} connections up; "
-            f"streams: {report.ok} ok, {report.stalled} stalled, {report.suspect} suspect, {report.disconnected} down"
+            f"streams: {report.ok} ok{degraded}, {report.stalled} stalled, {report.suspect} suspect, "
+            f"{report.disconnected} down"
         )
         second = (
             f"{report.messages_per_sec:,.0f} messages/s, {self.intake.counts.accepted:,} in all; "

@@ -30,7 +30,7 @@ from streamsvc.persistence.tools import Tools
 from streamsvc.rest_uses import use_rest
 from streamsvc.schema import Market
 from streamsvc.shutdown import Shutdown, stop_after
-from streamsvc.streams.plan import ConnectionPlan, plan_connections
+from streamsvc.streams.plan import ConnectionPlan, plan_connections, repeat_plans
 from streamsvc.streams.supervise import Supervisor
 from streamsvc.streams.tap import ReadTick
 from streamsvc.streams.transport import Wiring
@@ -72,7 +72,7 @@ async def run(
     shutdown = shutdown or Shutdown()
     venues = make_venues(settings)
     plans = plan_all(settings, venues)
-    health = Health(stream for plan in plans for stream in plan.streams)
+    health = Health((stream for plan in plans if not plan.copy for stream in plan.streams), settings.redundancy)
     sender, receiver = open_block_channel(settings.queue_max_bytes)
     quarantine = Quarantine()
     intake = Intake(health, sender, quarantine, late_ms=settings.latency_warn_ms, wall_ns=around.wall_ns)
@@ -84,8 +84,8 @@ async def run(
         wiring=_make_wiring(settings, around),
     )
 
-    def resubscribe(stream: Stream) -> bool:
-        is_begun = supervisor.resubscribe(stream)
+    def resubscribe(stream: Stream, copy: int) -> bool:
+        is_begun = supervisor.resubscribe(stream, copy)
         if is_begun:
             intake.chains.resubscribed(stream, around.wall_ns())
         return is_begun
@@ -123,7 +123,7 @@ async def run(
                         stream_nursery.start_soon(ledger.run)
                         await stream_nursery.start(supervisor.run)
                         around.notifier.ready()
-                        logger.info("ready", connections=len(plans), streams=len(health.slots()))
+                        logger.info("ready", connections=len(plans), streams=len(health.streams()))
                         task_status.started(live)
                         # Not earlier: what these load would hold up the first connections.
                         watchdog_nursery.start_soon(shutdown.guard, sealers.warm)
@@ -166,10 +166,11 @@ def make_venues(settings: Settings) -> dict[Market, Venue]:
 
 def plan_all(settings: Settings, venues: dict[Market, Venue]) -> list[ConnectionPlan]:
     """The connections of all markets."""
-    return [
+    plans = [
         *plan_connections(venues[Market.SPOT], settings.spot_symbols, settings.spot_kinds),
         *plan_connections(venues[Market.FUTURES], settings.futures_symbols, settings.futures_kinds),
     ]
+    return repeat_plans(plans, settings.redundancy)
 
 
 def _make_wiring(settings: Settings, around: Surroundings) -> Wiring:
@@ -184,7 +185,7 @@ def _make_wiring(settings: Settings, around: Surroundings) -> Wiring:
 
 
 def _make_watch(
-    settings: Settings, health: Health, supervisor: Supervisor, resubscribe: Callable[[Stream], bool]
+    settings: Settings, health: Health, supervisor: Supervisor, resubscribe: Callable[[Stream, int], bool]
 ) -> Watch:
     timeouts = Timeouts(settings.trade_timeout, settings.orderbook_timeout, settings.first_message_sec)
     return Watch(

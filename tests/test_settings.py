@@ -93,6 +93,7 @@ DEFAULTS = {
     "SNAPSHOT_INTERVAL_SEC": "3600",
     "SNAPSHOT_LEVELS": "1000",
     "REST_WEIGHT_SHARE": "0.5",
+    "REDUNDANCY": "1",
     "CONNECT_TIMEOUT_SEC": "20",
     "FIRST_MESSAGE_SEC": "60",
     "RECONNECT_MIN_SEC": "1",
@@ -182,12 +183,12 @@ def test_a_folder_named_dotenv_is_ignored(tmp_path):
 
 def test_what_has_no_effect_is_told(tmp_path):
     """Variables of later versions and misspelt ones do not pass in silence; foreign environment variables do."""
-    (tmp_path / ".env").write_text("SPOT_SYMBOL=ETHUSDT\nREDUNDANCY=2\n")
-    loaded = load({"HTTP_LISTEN": ":1", "PATH": "/bin", "CVD_RESET": ""}, tmp_path)
+    (tmp_path / ".env").write_text("SPOT_SYMBOL=ETHUSDT\nCVD_RESET=daily\n")
+    loaded = load({"HTTP_LISTEN": ":1", "PATH": "/bin", "METRICS_PER_SYMBOL": ""}, tmp_path)
     with capture_logs() as events:
         loaded.log_warnings()
     assert [
-        {"event": "settings_not_in_force", "log_level": "warning", "variables": ["REDUNDANCY", "HTTP_LISTEN"]},
+        {"event": "settings_not_in_force", "log_level": "warning", "variables": ["CVD_RESET", "HTTP_LISTEN"]},
         {"event": "settings_unknown", "log_level": "warning", "variables": ["SPOT_SYMBOL"]},
     ] == events
     assert not {name.lower() for name in LATER_VARIABLES} & {attribute.name for attribute in attrs.fields(Settings)}

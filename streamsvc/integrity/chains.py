@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsvc.gap import GapFilled, GapOpened, Note, encode_note
 from streamsvc.integrity.books import BookChain, BookState
-from streamsvc.integrity.continuity import Chain, Missing, Verdict
+from streamsvc.integrity.continuity import LAG_SEC_MAX, Chain, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard, may_be_missing
 from streamsvc.integrity.sequence import Coverage, IdRange, covered
@@ -25,10 +25,9 @@ _CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed", 
 
 
 _NS_PER_MS = 1_000_000
-SEEN_MAX = 100_000
-"""Messages of one stream that are remembered while two connections bring it."""
-SEEN_SEC = 60.0
-"""So long after one of them has gone, the other may still lag behind it."""
+SEEN_MAX = 250_000
+"""Messages of all streams, whose ids do not chain, that are remembered while two connections bring them, in each of two
+generations. Twice 250,000 are 50 MB; they last for `LAG_SEC_MAX` up to 8,000 such messages a second."""
 
 BOOK_HELD_MAX = 100
 """Updates that a book holds by their ids until there is a snapshot: ten seconds of them, 25 KB a book."""
@@ -57,6 +56,7 @@ class Track:
         "last_received_ns",
         "open",
         "seen",
+        "seen_before",
         "seen_until",
         "stream",
     )
@@ -77,7 +77,8 @@ class Track:
         self.connection = 0
         self.carriers: set[int] = set()
         self.open: set[int] = set()
-        self.seen: dict[Hashable, None] = {}
+        self.seen: set[Hashable] = set()
+        self.seen_before: set[Hashable] = set()
         self.seen_until = -math.inf
         self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
 
@@ -100,17 +101,9 @@ class Track:
             return Heard(heard_ns // _NS_PER_MS, heard_ns // _NS_PER_MS) if heard_ns else None
         return None if self.last_head is None else heard_of(self.stream, self.last_head, self.last_received_ns)
 
-    def is_repeated(self, key: Hashable, now: float) -> bool:
-        """Whether a message without an id that chains was seen already, while two connections bring the stream."""
-        if len(self.carriers) < 2 and now >= self.seen_until:
-            self.seen.clear()
-            return False
-        if key in self.seen:
-            return True
-        self.seen[key] = None
-        if len(self.seen) > SEEN_MAX:
-            del self.seen[next(iter(self.seen))]
-        return False
+    def forget_seen(self) -> None:
+        """Forget the older generation of messages."""
+        self.seen_before, self.seen = self.seen, set()
 
     def take_snapshot(self, last_update_id: int) -> None:
         """Bring the book on by a snapshot."""
@@ -156,6 +149,8 @@ class Chains:
         self.duplicates = 0
         self.doubled: set[Track] = set()
         self.broken: set[Track] = set()
+        self._seen_count = 0
+        self._seen_since = -math.inf
 
     def track(self, stream: Stream) -> Track:
         """A stream's track, on whatever route it is subscribed."""
@@ -169,13 +164,13 @@ class Chains:
         """The tracks of a kind."""
         return [track for track in self._tracks.values() if track.stream.kind is kind]
 
-    def takes(self, track: Track, head: Any, now: float) -> bool:
+    def takes(self, track: Track, head: Any, now: float, connection: int = 0) -> bool:
         """Whether a message of a chained kind is recorded: it is none that was seen already."""
         stream, chain, epoch = track.stream, track.chain, track.chain.epoch
         if stream.kind is Kind.KLINE_1M and not head.k.x:
             return True  # Only closed candles chain.
         first, last = covered(stream.market, stream.kind, head)
-        verdict = chain.take(first, last, head.E, now)
+        verdict = chain.take(first, last, head.E, now, connection)
         if verdict is Verdict.DUPLICATE:
             self.duplicates += 1
             return False
@@ -246,18 +241,23 @@ class Chains:
 
     def is_repeated(self, track: Track, key: Hashable, now: float) -> bool:
         """Whether a message of a kind without chained ids is dropped, because another connection brought it."""
-        if not track.is_repeated(key, now):
-            return False
-        self.duplicates += 1
-        return True
+        if key in track.seen or key in track.seen_before:
+            self.duplicates += 1
+            return True
+        track.seen.add(key)
+        self._seen_count += 1
+        if self._seen_count >= SEEN_MAX:
+            self._begin_generation(now)
+        return False
 
-    def dialled(self, streams: Iterable[Stream], connection: int) -> None:
+    def dialled(self, streams: Iterable[Stream], connection: int, now: float) -> None:
         """An attempt begins: where another connection carries its streams, both are to be compared from now on."""
         for stream in streams:
             track = self.track(stream)
             track.carriers.add(connection)
             if len(track.carriers) > 1:
                 self.doubled.add(track)
+                track.chain.share(now)
 
     def connected(self, streams: Iterable[Stream], connection: int, now: float, now_ns: int) -> None:
         """The attempt carries its streams from now on."""
@@ -287,9 +287,9 @@ class Chains:
         """A stream was subscribed anew since it said nothing: what it lacks until its next message is due to that."""
         track = self.track(stream)
         if len(track.open) < 2:
-            self.interrupt(track, "stall", now_ns)
+            self._interrupt(track, "stall", now_ns)
 
-    def interrupt(self, track: Track, cause: str, heard_ns: int) -> None:
+    def _interrupt(self, track: Track, cause: str, heard_ns: int) -> None:
         """Nobody listens to a stream; its connection brought its last message, of whichever stream, at `heard_ns`."""
         if track.stream.kind not in WINDOW_KINDS:
             track.chain.interrupt(cause)
@@ -301,31 +301,37 @@ class Chains:
         track.broken = broken
         self.broken.add(track)
 
-    def disconnected(self, streams: Sequence[Stream], connection: int, cause: str, now: float, heard_ns: int) -> bool:
+    def disconnected(self, streams: Sequence[Stream], connection: int, cause: str, now: float, heard_ns: int) -> None:
         """An attempt has ended; a hole before the next message is due to that, unless another one carries its streams.
 
-        Returns:
-            Whether none does.
+        What that one brings is compared for a while with what this one brought.
         """
-        is_last = True
         for stream in streams:
             track = self.track(stream)
             track.carriers.discard(connection)
             track.open.discard(connection)
+            track.chain.leave(connection)
             if track.open:
-                is_last = False
                 track.connection = max(track.open)
-                track.seen_until = now + SEEN_SEC
+                track.seen_until = now + LAG_SEC_MAX
             else:
-                self.interrupt(track, _CAUSES.get(cause, "disconnect"), heard_ns)
-        return is_last
+                self._interrupt(track, _CAUSES.get(cause, "disconnect"), heard_ns)
+                track.chain.leave_all()
 
     def forget_seen(self, now: float) -> None:
-        """Compare no longer what one connection has brought alone for long enough."""
+        """Compare no longer what one connection has brought alone for long enough, or what came too long ago."""
         for track in list(self.doubled):
             if len(track.carriers) < 2 and now >= track.seen_until:
-                track.seen.clear()
+                track.seen, track.seen_before = set(), set()
+                track.chain.unshare()
                 self.doubled.discard(track)
+        if now - self._seen_since >= LAG_SEC_MAX:
+            self._begin_generation(now)
+
+    def _begin_generation(self, now: float) -> None:
+        for track in self.doubled:
+            track.forget_seen()
+        self._seen_count, self._seen_since = 0, now
 
     def resumed(self) -> None:
         """The chains go on from an earlier run: what they miss is to be told and mended."""

@@ -8,6 +8,10 @@ it once for every message, whichever connection or request brought it, so that a
 - what was seen already is a duplicate, and is dropped;
 - an old id with a new event time is the exchange starting its ids over: a new epoch, not a gap of a billion.
 
+Of two connections that bring a stream at once, one may lag behind the other by seconds, and stamp event times of its
+own. So while a chain is shared, ids start over where those of one connection fall; an id that is old for the chain, but
+not for its connection, is a duplicate. What the other connection still brings of the old epoch then is one as well.
+
 The ledger is told of a missing range in the frame that brings what lies behind it, so that no kill can come between.
 People and the backfill hear of it after a grace time, since another connection may still bring it.
 """
@@ -26,6 +30,9 @@ RESTART_DISTANCE = 100
 
 Nearer than that lies what two connections overlap by while each stamps event times of its own.
 """
+
+LAG_SEC_MAX = 30.0
+"""A connection may lag behind another by so much: longer than that, and nobody can tell what it brings from news."""
 
 MISSING_MAX = 1000
 """Missing ranges of one chain that are held; the oldest beyond that are told at once and then left to the ledger."""
@@ -66,19 +73,47 @@ class Missing:
     is_announced: bool = False
 
 
+@attrs.define
+class _Place:
+    """How far one of the connections that share a chain has come."""
+
+    epoch: int
+    last: int
+    event_ms: int
+
+    def falls(self, last: int, event_ms: int) -> bool:
+        """Whether its ids have started over with this message."""
+        return self.last - last > RESTART_DISTANCE and event_ms > self.event_ms
+
+    def reach(self, last: int, event_ms: int) -> None:
+        self.last, self.event_ms = max(self.last, last), max(self.event_ms, event_ms)
+
+
 class Chain:
     """The ids of one stream.
 
     Attributes:
-        next_id: The id that continues the chain; None before the first, and from an interruption to the next message.
-            Who takes it for one message may add one to it and set `event_ms`, which spares a call of `take`.
+        next_id: The id that continues the chain; None before the first, from an interruption to the next message, and
+            while the chain is shared. Who takes it for one message may add one to it and set `event_ms`, which spares
+            a call of `take`.
         epoch: How many times the exchange has started its ids over.
         event_ms: The newest event time so far, None before the first.
         missing: Ranges that are missing, in the order in which they were found.
         filled: Ranges that the ledger knows and that have come since; whoever writes that down clears it.
     """
 
-    __slots__ = ("_cause", "_interrupted_id", "epoch", "event_ms", "filled", "missing", "next_id")
+    __slots__ = (
+        "_behind_id",
+        "_cause",
+        "_moved_at",
+        "_next_taken_id",
+        "_places",
+        "epoch",
+        "event_ms",
+        "filled",
+        "missing",
+        "next_id",
+    )
 
     def __init__(self) -> None:
         self.next_id: int | None = None
@@ -86,24 +121,49 @@ class Chain:
         self.event_ms: int | None = None
         self.missing: list[Missing] = []
         self.filled: list[Missing] = []
-        self._interrupted_id: int | None = None
+        self._next_taken_id: int | None = None  # What continues the chain while `next_id` says nothing.
         self._cause = "exchange"
+        self._places: dict[int, _Place] | None = None  # By connection, while it is shared.
+        self._moved_at = -math.inf
+        self._behind_id: int | None = None  # The first since then that is either far behind or of the next epoch.
 
     def resume(self, epoch: int, last_id: int, event_ms: int | None) -> None:
         """Go on from what an earlier run recorded; a hole before the next message is due to the restart."""
         self.interrupt("restart")
-        if self._interrupted_id is None or (epoch, last_id) >= (self.epoch, self._interrupted_id):
-            self.epoch, self._interrupted_id = epoch, last_id + 1
+        if self._next_taken_id is None or (epoch, last_id) >= (self.epoch, self._next_taken_id):
+            self.epoch, self._next_taken_id = epoch, last_id + 1
         if event_ms is not None:
             self.event_ms = max(event_ms, self.event_ms or event_ms)
 
     def interrupt(self, cause: str) -> None:
         """Nothing comes for a while: a hole before the next message is due to `cause`."""
         if self.next_id is not None:
-            self._interrupted_id, self.next_id = self.next_id, None
+            self._next_taken_id, self.next_id = self.next_id, None
         self._cause = cause
 
-    def take(self, first: int, last: int, event_ms: int, now: float) -> Verdict:
+    def share(self, now: float) -> None:
+        """More than one connection brings the stream from now on."""
+        if self._places is None:
+            self._places, self._behind_id = {}, None
+            self._moved_at = -math.inf if self.next_id is None else now
+            self._expect(self.next_id)
+
+    def unshare(self) -> None:
+        """One connection brings the stream alone."""
+        self._places = None
+
+    def leave(self, connection: int) -> None:
+        """A connection has ended."""
+        if self._places is not None:
+            self._places.pop(connection, None)
+
+    def leave_all(self) -> None:
+        """No connection brings the stream any more, after an interruption: the next one begins as if alone."""
+        self._moved_at = -math.inf
+        if self._places is not None:
+            self._places.clear()
+
+    def take(self, first: int, last: int, event_ms: int, now: float, connection: int = 0) -> Verdict:
         """Judge a message of a stream that covers the ids `first` to `last`.
 
         Args:
@@ -111,35 +171,75 @@ class Chain:
             last: The last one.
             event_ms: Its event time.
             now: Monotonic time, seconds.
+            connection: Who brings it; of meaning while the chain is shared.
         """
-        expected = self._interrupted_id if self.next_id is None else self.next_id
+        if self._places is None:
+            return self._judge(first, last, event_ms, now, None)
+        place = self._places.get(connection)
+        if place is not None and place.epoch < self.epoch and not place.falls(last, event_ms):
+            # Another connection has begun the next epoch; what this one lacks of its own is in the ledger.
+            place.reach(last, event_ms)
+            return Verdict.DUPLICATE
+        verdict = self._judge(first, last, event_ms, now, place)
+        if place is None or place.epoch < self.epoch:
+            self._places[connection] = _Place(self.epoch, last, event_ms)
+        else:
+            place.reach(last, event_ms)
+        return verdict
+
+    def _judge(self, first: int, last: int, event_ms: int, now: float, place: _Place | None) -> Verdict:
+        expected = self._next_taken_id if self.next_id is None else self.next_id
         if expected is not None and last < expected:
             if self._fill(self.epoch, first, last):
                 return Verdict.LATE
-            is_newer = self.event_ms is not None and event_ms > self.event_ms
-            if not is_newer or expected - last <= RESTART_DISTANCE:
+            if expected - last <= RESTART_DISTANCE or not self._starts_over(first, last, event_ms, now, place):
                 return Verdict.DUPLICATE
             self.epoch += 1
+            if self._behind_id is not None and self._behind_id < first:
+                self.missing.append(Missing(self.epoch, self._behind_id, first - 1, now, None, event_ms, "exchange"))
         elif expected is not None and first > expected:
             self.missing.append(Missing(self.epoch, expected, first - 1, now, self.event_ms, event_ms, self._cause))
         elif self.missing:
             self._fill(self.epoch, first, last)  # Another connection cuts order-book updates into other windows.
-        self.next_id = last + 1
+        self._expect(last + 1)
         self.event_ms = event_ms if self.event_ms is None else max(self.event_ms, event_ms)
-        self._cause, self._interrupted_id = "exchange", None
+        self._cause, self._behind_id, self._moved_at = "exchange", None, now
         return Verdict.NEW
+
+    def _expect(self, number: int | None) -> None:
+        """This id continues the chain; while it is shared, only `take` may see that."""
+        if self._places is None:
+            self.next_id, self._next_taken_id = number, None
+        elif number is not None:
+            self.next_id, self._next_taken_id = None, number
+
+    def _starts_over(self, first: int, last: int, event_ms: int, now: float, place: _Place | None) -> bool:
+        """Whether an id far behind means a new epoch.
+
+        A connection that shares the chain and has always been behind may lag; only when the other one has been silent
+        for longer than it may lag by, it cannot.
+        """
+        if place is not None and place.epoch == self.epoch and place.falls(last, event_ms):
+            self._behind_id = None
+            return True
+        if self.event_ms is None or event_ms <= self.event_ms:
+            return False
+        if self._places is None or now - self._moved_at > LAG_SEC_MAX:
+            return True
+        self._behind_id = first if self._behind_id is None else self._behind_id
+        return False
 
     def pass_over(self, last_id: int, now: float) -> bool:
         """The exchange's last id is this one: whether that is beyond ours. What lies between is missing from now on."""
-        expected = self._interrupted_id if self.next_id is None else self.next_id
+        expected = self._next_taken_id if self.next_id is None else self.next_id
         if expected is None:
             # Nothing has come yet: what comes after this id is ours to record.
-            self._interrupted_id = last_id + 1
+            self._next_taken_id = last_id + 1
             return False
         if last_id < expected:
             return False
         self.missing.append(Missing(self.epoch, expected, last_id, now, self.event_ms, None, "stall"))
-        self._interrupted_id, self.next_id = last_id + 1, None
+        self._next_taken_id, self.next_id = last_id + 1, None
         return True
 
     def take_fetched(self, epoch: int, first: int, last: int) -> bool:
@@ -152,7 +252,7 @@ class Chain:
             self.resume(epoch, first - 1, None)
         if epoch != self.epoch:
             return
-        expected = self._interrupted_id if self.next_id is None else self.next_id
+        expected = self._next_taken_id if self.next_id is None else self.next_id
         if expected is not None and last < expected:
             self._fill(epoch, first, last)
         else:
@@ -166,9 +266,9 @@ class Chain:
 
     def reach(self, epoch: int, last: int) -> None:
         """The ledger knows of ids up to this one: the chain goes on behind them, whether they came or not."""
-        expected = self._interrupted_id if self.next_id is None else self.next_id
+        expected = self._next_taken_id if self.next_id is None else self.next_id
         if expected is not None and epoch == self.epoch and last >= expected:
-            self._interrupted_id, self.next_id = last + 1, None
+            self._next_taken_id, self.next_id = last + 1, None
 
     def untold(self) -> list[Missing]:
         """The ranges that the ledger was not told; they count as told now."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ValueSource = Literal["default", ".env", "environment", "file"]
 
 LATER_VARIABLES = (
-    "REDUNDANCY",
     "CVD_RESET",
     "ANALYTICS_GRACE_SEC",
     "METRICS_PER_SYMBOL",

@@ -95,6 +95,9 @@ class Settings:
         0.5, "", (0.42, 1), "Part of what the exchange's REST takes from one address in a minute that may be ours."
     )
 
+    redundancy: int = choice(
+        1, "", (1, 2), "Connections that carry each stream at once; with 2, either may die, stall or lag without a gap."
+    )
     connect_timeout_sec: float = number(
         20.0, "s", (0.1, 600), "Limit of dialling, TLS and WebSocket handshake together."
     )

@@ -29,11 +29,12 @@ or in memory, under a clock that jumps, with `wall_ns` keeping pace with Trio's 
 | `cut` | `mode` `rst`, `fin` | connections end without a close frame |
 | `close` | `code`, `reason` | ... with one |
 | `freeze`, `thaw` | | connections stay open, silent; their messages are withheld |
+| `lag` | `seconds` | everything is sent later by so much, or by up to twice as much; 0 ends that |
 | `shut_down` | `after_sec` | `serverShutdown` now, close later |
 | `ping_flood` | `count` | pings at once |
 | `garbage` | `kind` (`faults.GARBAGE`), `size_bytes` | frames that break a rule |
 | `send_text` | `text` | any text as a message |
-| `mute`, `unmute` | `stream` | a stream stalls, its ids are consumed |
+| `mute`, `unmute` | `stream`; `connection` | a stream stalls, its ids are consumed |
 | `drop`, `duplicate`, `reorder`, `fragment` | `stream`, `count` | the next messages of a stream |
 | `corrupt` | `stream`, `count`, `how` (`faults.CORRUPTIONS`) | ... damaged |
 | `fail_replies` | `how` `error`, `silent`, `wrong_id`, `count` | answers to SUBSCRIBE and the like |

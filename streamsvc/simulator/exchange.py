@@ -180,6 +180,10 @@ class Exchange:
         """End a freeze."""
         return self._each(market, stream, connection, lambda session: session.thaw())
 
+    def lag(self, market: Market, seconds: float, *, stream: str | None = None, connection: int | None = None) -> int:
+        """Send everything later by so much, or by up to twice as much; 0 ends that."""
+        return self._each(market, stream, connection, lambda session: setattr(session, "lag_sec", seconds))
+
     def shut_down(
         self,
         market: Market,
@@ -219,13 +223,18 @@ class Exchange:
 
     # Streams
 
-    def mute(self, market: Market, stream: str) -> None:
-        """Withhold all messages of a stream, ids are consumed."""
-        self._fault(market, stream).is_muted = True
+    def mute(self, market: Market, stream: str, *, connection: int | None = None) -> None:
+        """Withhold all messages of a stream, ids are consumed; with `connection`, of that one alone."""
+        if connection is None:
+            self._fault(market, stream).is_muted = True
+            return
+        record = self._channel(market, stream).record
+        self._each(market, None, connection, lambda session: session.muted.add(record))
 
     def unmute(self, market: Market, stream: str) -> None:
-        """End that."""
+        """End that, on all connections."""
         channel = self._channel(market, stream)
+        self._each(market, None, None, lambda session: session.muted.discard(channel.record))
         if channel.fault is not None:
             channel.fault.is_muted = False
             if channel.fault.is_over:
@@ -312,6 +321,9 @@ class Exchange:
         venue.hub.reply_faults.clear()
         venue.hub.lift()
         self.thaw(market)
+        self.lag(market, 0.0)
+        for session in venue.hub.sessions.values():
+            session.muted.clear()
 
     def _channel(self, market: Market, stream: str) -> Channel:
         return self.venues[market].hub.channel_named(stream)

@@ -53,6 +53,12 @@ class Close(ConnectionOrder, kw_only=True):
     reason: str = ""
 
 
+class Lag(ConnectionOrder, kw_only=True):
+    """`lag`: send everything later."""
+
+    seconds: float
+
+
 class ShutDown(ConnectionOrder, kw_only=True):
     """`shut_down`: `serverShutdown` now, the end later."""
 
@@ -79,9 +85,15 @@ class SendText(ConnectionOrder, kw_only=True):
 
 
 class StreamOrder(Order, kw_only=True):
-    """`mute`, `unmute`: one stream."""
+    """`unmute`: one stream."""
 
     stream: str
+
+
+class Mute(StreamOrder, kw_only=True):
+    """`mute`: one stream, on all connections or on one."""
+
+    connection: int | None = None
 
 
 class CountOrder(StreamOrder, kw_only=True):
@@ -162,6 +174,7 @@ _ORDERS: dict[str, tuple[type[Order], Callable[..., int | None]]] = {
     "close": (Close, lambda x, o: x.close(o.where, o.code, o.reason, stream=o.stream, connection=o.connection)),
     "freeze": (ConnectionOrder, lambda x, o: x.freeze(o.where, stream=o.stream, connection=o.connection)),
     "thaw": (ConnectionOrder, lambda x, o: x.thaw(o.where, stream=o.stream, connection=o.connection)),
+    "lag": (Lag, lambda x, o: x.lag(o.where, o.seconds, stream=o.stream, connection=o.connection)),
     "shut_down": (
         ShutDown,
         lambda x, o: x.shut_down(o.where, o.after_sec, stream=o.stream, connection=o.connection),
@@ -178,7 +191,7 @@ _ORDERS: dict[str, tuple[type[Order], Callable[..., int | None]]] = {
         SendText,
         lambda x, o: x.send_text(o.where, o.text.encode(), stream=o.stream, connection=o.connection),
     ),
-    "mute": (StreamOrder, lambda x, o: x.mute(o.where, o.stream)),
+    "mute": (Mute, lambda x, o: x.mute(o.where, o.stream, connection=o.connection)),
     "unmute": (StreamOrder, lambda x, o: x.unmute(o.where, o.stream)),
     "drop": (CountOrder, lambda x, o: x.drop(o.where, o.stream, o.count)),
     "duplicate": (CountOrder, lambda x, o: x.duplicate(o.where, o.stream, o.count)),

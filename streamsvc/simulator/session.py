@@ -75,6 +75,8 @@ class Session:
         self.connection = connection
         self.endpoint = endpoint
         self.is_frozen = False
+        self.lag_sec = 0.0
+        self.muted: set[StreamRecord] = set()
         self.ended = trio.Event()
         self._hub = hub
         self._transport = transport
@@ -143,8 +145,8 @@ class Session:
 
     def put(self, framed: bytes, record: StreamRecord, first_id: int, last_id: int) -> None:
         """Queue a message of a stream."""
-        if self.is_frozen or self._is_closing:
-            cause: Cause = "freeze" if self.is_frozen else "cut"
+        if self.is_frozen or self._is_closing or record in self.muted:
+            cause: Cause = "freeze" if self.is_frozen else "cut" if self._is_closing else "mute"
             self._hub.ledger.add_withheld(record, cause, first_id, last_id, connection=self.connection)
             return
         self._outbox.add(framed).note(record, first_id, last_id)
@@ -202,6 +204,8 @@ class Session:
                     self._scope.cancel()
                 await self._wakeup.wait()
                 self._wakeup = trio.Event()
+            if self.lag_sec:
+                await trio.sleep(self.lag_sec)
             try:
                 await self._transport.send(batch.frames)
             except PeerGoneError:

@@ -57,6 +57,7 @@ class Connection:
         pings_dropped: Pings that were not answered because there were too many.
         on_opened: Called when the handshake is done.
         renewal: Set when the connection should have a successor: it has grown old, or the exchange will end it.
+        age_sec_max: When it has grown old; a tenth of that is left to chance.
         first_message_sec: How long the first market data may take, where that is less than `STREAM_IDLE_SEC`: while it
             is not known whether its route serves the streams.
     """
@@ -71,6 +72,7 @@ class Connection:
         self.renewal = trio.Event()
         self._end = ConnectionFaultError("repair", "the connection was replaced to repair a stream")
         self.first_message_sec = math.inf
+        self.age_sec_max = wiring.settings.max_connection_age_sec
         self._venue = venue
         self._port = port
         self._settings = wiring.settings
@@ -162,7 +164,7 @@ class Connection:
 
     async def _grow_old(self) -> None:
         """Ask for a successor in time; not all connections at once."""
-        with trio.move_on_after(self._settings.max_connection_age_sec * self._wiring.rng.uniform(0.9, 1.0)):
+        with trio.move_on_after(self.age_sec_max * self._wiring.rng.uniform(0.9, 1.0)):
             await self._requests.shutdown.wait()
         self.renewal.set()
 

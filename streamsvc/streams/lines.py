@@ -62,9 +62,14 @@ class SupervisorStatistics:
 
 
 class Attempt:
-    """One attempt as its line sees it."""
+    """One attempt as its line sees it.
 
-    def __init__(self) -> None:
+    Args:
+        is_successor: Whether it is to take over from a connection that is up.
+    """
+
+    def __init__(self, *, is_successor: bool = False) -> None:
+        self.is_successor = is_successor
         self.connection: Connection | None = None
         self.fault: ConnectionFaultError | None = None
         self.changed = trio.lowlevel.ParkingLot()

@@ -7,6 +7,7 @@ the same plan, so names in logs keep their meaning.
 
 from __future__ import annotations
 
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 import attrs
@@ -30,6 +31,7 @@ class ConnectionPlan:
         route: The part of the exchange's URL that serves the streams.
         base_url: The WebSocket base URL, without path: whose budget of attempts is used.
         streams: Its streams, which all have this route.
+        copy: Which of the connections that carry these streams at once it is, from 0.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ConnectionPlan:
     route: str
     base_url: str
     streams: tuple[Stream, ...]
+    copy: int = 0
 
     def on_other_route(self, venue: Venue) -> ConnectionPlan | None:
         """The same connection on the route to try next; None: the route of its streams is known."""
@@ -66,6 +69,15 @@ def plan_connections(venue: Venue, symbols: Iterable[str], kinds: Sequence[Kind]
         for number, part in enumerate(_split(venue, streams), 1):
             plans.append(ConnectionPlan(f"{prefix}-{number}", venue.market, part[0].route, venue.base_url, tuple(part)))
     return plans
+
+
+def repeat_plans(plans: Sequence[ConnectionPlan], copies: int) -> list[ConnectionPlan]:
+    """Carry every stream over so many connections at once: `spot-1`, `spot-1-b`, …; the first copies come first."""
+    return [
+        plan if copy == 0 else attrs.evolve(plan, name=f"{plan.name}-{ascii_lowercase[copy]}", copy=copy)
+        for copy in range(copies)
+        for plan in plans
+    ]
 
 
 def _split(venue: Venue, streams: list[Stream]) -> list[list[Stream]]:

@@ -82,22 +82,29 @@ class Supervisor:
             for plan in plans
         ]
         self._line_by_stream = {
-            (stream.market, stream.name): line for line in self._lines for stream in line.plan.streams
+            (stream.market, stream.name, line.plan.copy): line for line in self._lines for stream in line.plan.streams
         }
 
     def statistics(self) -> SupervisorStatistics:
         """A look at all connections."""
         return SupervisorStatistics({line.plan.name: line.statistics() for line in self._lines})
 
-    def resubscribe(self, stream: Stream) -> bool:
-        """Ask for UNSUBSCRIBE and SUBSCRIBE of a stream; False: its connection is not up, or that is under way."""
-        line = self._line_by_stream.get((stream.market, stream.name))
-        return line is not None and line.current is not None and line.current.resubscribe(stream.name)
+    def resubscribe(self, stream: Stream, copy: int = 0) -> bool:
+        """Ask for UNSUBSCRIBE and SUBSCRIBE of a stream on the connection of this copy.
 
-    def replace(self, stream: Stream) -> bool:
-        """Ask for another connection in place of the stream's; False: it is not up."""
-        line = self._line_by_stream.get((stream.market, stream.name))
-        return line is not None and line.current is not None and line.current.replace()
+        False: that connection is not up, or this is under way.
+        """
+        current = self._current(stream, copy)
+        return current is not None and current.resubscribe(stream.name)
+
+    def replace(self, stream: Stream, copy: int = 0) -> bool:
+        """Ask for another connection in place of the one that carries this copy of a stream; False: it is not up."""
+        current = self._current(stream, copy)
+        return current is not None and current.replace()
+
+    def _current(self, stream: Stream, copy: int) -> Connection | None:
+        line = self._line_by_stream.get((stream.market, stream.name, copy))
+        return None if line is None else line.current
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The body of the stream nursery; it ends by cancellation, or with an unexpected error.
@@ -139,7 +146,7 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_attempt, line, current)
             while await current.wait_renewal():
-                successor = Attempt()
+                successor = Attempt(is_successor=True)
                 nursery.start_soon(self._run_attempt, line, successor)
                 if await self._takes_over(successor):
                     if current.connection is not None:
@@ -196,6 +203,9 @@ class Supervisor:
         connection = Connection(line.plan, number, venue=line.venue, port=port, wiring=self._wiring)
         if not line.is_route_proved and line.plan.on_other_route(line.venue) is not None:
             connection.first_message_sec = self._wiring.settings.first_message_sec
+        if not attempt.is_successor:
+            # The copies of a plan, which may all have begun now, are not replaced at one moment.
+            connection.age_sec_max /= 1 + line.plan.copy
         connection.on_opened = functools.partial(self._settle, line)
         line.connections.append(connection)
         attempt.connection = connection

@@ -1,7 +1,8 @@
-"""How every stream is doing, by monotonic time. Pure: the clock is an argument.
+"""How every stream is doing on every connection that carries it, by monotonic time. Pure: the clock is an argument.
 
 A stream is judged on its own: its connection may live and its neighbours flow while it has died. Trades stall after
 `TRADE_TIMEOUT`, book kinds after `ORDERBOOK_TIMEOUT`; `forceOrder` never does: there the exchange may say nothing.
+With `REDUNDANCY` it is judged once a copy, so that one that is silent is not hidden by another that flows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import attrs
 from streamsvc.schema import BOOK_KINDS, TRADE_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from streamsvc.schema import Kind, Market
     from streamsvc.venues.venue import Stream
@@ -49,23 +50,26 @@ class Timeouts:
 
 @attrs.define(eq=False)
 class StreamHealth:
-    """One stream's marks. The intake counts, connections say when they are up, the watch takes the rate.
+    """One copy of a stream: its marks. The intake counts, connections say when they are up, the watch takes the rate.
 
     Attributes:
         stream: The stream, on the route that it was last subscribed on.
-        messages: Accepted messages since the start.
+        copy: Which of the connections that carry it at once this is about, from 0.
+        messages: Messages since the start that were accepted, which another copy had not brought before.
         more_rows: Rows that they become beyond one each: an order-book level is a row.
-        last_message: Monotonic time of the last one, seconds; None before the first.
+        last_message: Monotonic time of the last message, accepted or not, seconds; None before the first.
         quiet_at: When the exchange said last that it has sent nothing more; the silence counts from then on.
         late_messages: Messages since the start whose receive time lay too far behind their event time.
         latency_ms: How far that was for the last of them.
         subscribed_at: Since when the stream is subscribed, monotonic seconds; None while its connection is down.
         first_subscribed_at: When it was subscribed for the first time.
-        connection: The same text for streams that share a connection; empty before the first subscribing.
+        connection: The name of its connection; empty before the first subscribing.
+        opened: How many connections of this copy are up: two while one takes over.
         messages_per_sec: The rate between the last two looks of the watch.
     """
 
     stream: Stream
+    copy: int = 0
     messages: int = 0
     more_rows: int = 0
     last_message: float | None = None
@@ -75,6 +79,7 @@ class StreamHealth:
     subscribed_at: float | None = None
     first_subscribed_at: float | None = None
     connection: str = ""
+    opened: int = 0
     messages_per_sec: float = 0.0
 
     @property
@@ -87,16 +92,23 @@ class StreamHealth:
         since = self.first_subscribed_at if self.last_message is None else self.last_message
         return None if since is None else now - since
 
+    @property
+    def silent_since(self) -> float | None:
+        """Since when it says nothing that it should say; None while its connection is down."""
+        if self.subscribed_at is None:
+            return None
+        last_message = -math.inf if self.last_message is None else self.last_message
+        return max(self.subscribed_at, self.quiet_at, last_message)
+
     def verdict(self, now: float, timeouts: Timeouts) -> Verdict:
         """How the stream is doing. The time that its connection was down does not count as its silence."""
-        if self.subscribed_at is None:
+        if self.subscribed_at is None or self.silent_since is None:
             return Verdict.DISCONNECTED
         timeout_sec = timeouts.of(self.stream.kind)
         if timeout_sec is None:
             return Verdict.OK
         has_flowed = self.last_message is not None and self.last_message >= self.subscribed_at
-        since = self.last_message if has_flowed and self.last_message is not None else self.subscribed_at
-        silence_sec = now - max(since, self.quiet_at)
+        silence_sec = now - self.silent_since
         if silence_sec > timeout_sec:
             return Verdict.STALLED
         if not has_flowed and silence_sec > timeouts.first_message_sec:
@@ -109,33 +121,43 @@ class Health:
 
     Args:
         streams: Every stream that may come, each name once a market.
+        copies: How many connections carry each at once.
     """
 
-    def __init__(self, streams: Iterable[Stream]) -> None:
-        self._slots = {(stream.market, stream.name): StreamHealth(stream) for stream in streams}
+    def __init__(self, streams: Iterable[Stream], copies: int = 1) -> None:
+        self._slots = {
+            (stream.market, stream.name, copy): StreamHealth(stream, copy)
+            for stream in streams
+            for copy in range(copies)
+        }
 
     def slots(self) -> list[StreamHealth]:
-        """All streams, in the order they were given."""
+        """All copies of all streams, in the order in which the streams were given."""
         return list(self._slots.values())
 
-    def slot(self, market: Market, name: str) -> StreamHealth:
-        """The stream of a name; KeyError if it is none of ours."""
-        return self._slots[market, name]
+    def streams(self) -> list[Stream]:
+        """All streams."""
+        return [slot.stream for slot in self._slots.values() if slot.copy == 0]
 
-    def subscribed(self, streams: Sequence[Stream], now: float) -> None:
-        """A connection is up and its streams were asked for; streams named together share it."""
-        if not streams:
-            return
-        connection = f"{streams[0].market.label}/{streams[0].name}"
+    def slot(self, market: Market, name: str, copy: int = 0) -> StreamHealth:
+        """A copy of the stream of a name; KeyError if it is none of ours."""
+        return self._slots[market, name, copy]
+
+    def subscribed(self, streams: Iterable[Stream], now: float, *, connection: str, copy: int = 0) -> None:
+        """A connection of this name is up and its streams were asked for."""
         for stream in streams:
-            slot = self._slots[stream.market, stream.name]
+            slot = self._slots[stream.market, stream.name, copy]
             slot.stream = stream
             slot.connection = connection
+            slot.opened += 1
             slot.subscribed_at = now
             if slot.first_subscribed_at is None:
                 slot.first_subscribed_at = now
 
-    def unsubscribed(self, streams: Iterable[Stream]) -> None:
-        """The connection of these streams is gone, or was never made."""
+    def unsubscribed(self, streams: Iterable[Stream], copy: int = 0) -> None:
+        """A connection of these streams that was up is gone."""
         for stream in streams:
-            self._slots[stream.market, stream.name].subscribed_at = None
+            slot = self._slots[stream.market, stream.name, copy]
+            slot.opened -= 1
+            if not slot.opened:
+                slot.subscribed_at = None

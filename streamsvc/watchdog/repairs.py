@@ -55,7 +55,7 @@ class _StreamRepairs:
         next_at: When the next one may be.
         last_stalled: When it was found stalled last.
         last_step: The last repair.
-        messages: How many messages had come by then: more of them, and the stream has flowed in between.
+        last_message: When the last message had come by then: another one, and the stream has flowed in between.
     """
 
     timeout_sec: float
@@ -64,11 +64,11 @@ class _StreamRepairs:
     next_at: float = float("-inf")
     last_stalled: float = float("-inf")
     last_step: Step = "replace"
-    messages: int = 0
+    last_message: float | None = None
 
     def step(self, slot: StreamHealth) -> Step:
         """The next repair: the cheap one first whenever the stream has flowed since the last."""
-        if slot.messages != self.messages or self.last_step == "replace":
+        if slot.last_message != self.last_message or self.last_step == "replace":
             return "resubscribe"
         return "replace"
 
@@ -78,7 +78,7 @@ class _StreamRepairs:
         self.tried += 1
         self.replaced += step == "replace"
         self.last_step = step
-        self.messages = slot.messages
+        self.last_message = slot.last_message
 
 
 @attrs.define

@@ -3,10 +3,15 @@
 A look is synchronous; only the wait between two looks is not. A stall is noticed at most one interval late. Events:
 `stream_suspect` once a subscription, `stream_stalled` and `stream_recovered` once a stall, `stream_repair` per repair,
 `stream_late` at a bounded rate, `health` at every look.
+
+With `REDUNDANCY` each of the connections that carry a stream is watched and repaired on its own: its events name the
+connection. The totals of `health` count streams, by the copy of each that does best; `degraded` are those of the `ok`
+that have another one that is not.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 LATE_EVENTS_MAX: Final = 5
 """Per look: a clock that is off makes every stream late at once."""
 LATE_REPEAT_SEC: Final = 600.0
+COPY_LAG_SEC: Final = 30.0
+"""A copy that is silent while another goes on for longer than this has stalled; less may be its lag."""
 
 
 @attrs.frozen
@@ -33,16 +40,18 @@ class HealthReport:
     """The totals of one look.
 
     Attributes:
-        ok: Streams that flow, or may be silent.
+        ok: Streams that flow, or may be silent, over one connection at least.
+        degraded: Those of them that do not on another connection that carries them too.
         suspect: Streams that have not delivered their first message.
         stalled: Streams that have stalled and not flowed again, whatever is being tried.
-        disconnected: Streams whose connection is down.
+        disconnected: Streams of which no connection is up.
         late: Streams that had late messages since the look before.
         messages: Messages since the look before.
         messages_per_sec: Their rate.
     """
 
     ok: int = 0
+    degraded: int = 0
     suspect: int = 0
     stalled: int = 0
     disconnected: int = 0
@@ -53,10 +62,11 @@ class HealthReport:
 
 @attrs.define(eq=False)
 class _Watched:
-    """What the watch remembers of a stream between two looks."""
+    """What the watch remembers of a copy of a stream between two looks."""
 
     slot: StreamHealth
     messages: int = 0
+    last_message: float | None = None
     late_messages: int = 0
     late_told_at: float = float("-inf")
     late_untold: int = 0
@@ -69,9 +79,12 @@ class _Watched:
         return self.silent_since is not None
 
 
+_BEST_FIRST = (Verdict.OK, Verdict.SUSPECT, Verdict.STALLED, Verdict.DISCONNECTED)
+
+
 def _names(slot: StreamHealth) -> dict[str, str]:
-    stream = slot.stream
-    return {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
+    stream, connection = slot.stream, {"connection": slot.connection} if slot.connection else {}
+    return {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label, **connection}
 
 
 class Watch:
@@ -80,8 +93,9 @@ class Watch:
     Args:
         health: The streams; marked by others.
         timeouts: When silence counts.
-        resubscribe: Asks that a stream be unsubscribed and subscribed again; False if that cannot be begun now.
-        replace: Asks that a stream's connection be replaced; False if that cannot be begun now.
+        resubscribe: Asks that a copy of a stream be unsubscribed and subscribed again; False if that cannot be begun
+            now.
+        replace: Asks that the connection of a copy of a stream be replaced; False if that cannot be begun now.
         now: Monotonic time of the start, seconds.
     """
 
@@ -90,14 +104,17 @@ class Watch:
         health: Health,
         timeouts: Timeouts,
         *,
-        resubscribe: Callable[[Stream], bool],
-        replace: Callable[[Stream], bool],
+        resubscribe: Callable[[Stream, int], bool],
+        replace: Callable[[Stream, int], bool],
         now: float,
     ) -> None:
         self.timeouts = timeouts
         self._begin = {"resubscribe": resubscribe, "replace": replace}
         self._policy = RepairPolicy()
         self._watched = {slot: _Watched(slot) for slot in health.slots()}
+        self._copies: dict[Stream, list[_Watched]] = {}
+        for watched in self._watched.values():
+            self._copies.setdefault(watched.slot.stream, []).append(watched)
         self._looked_at = now
         self._report = HealthReport()
 
@@ -107,18 +124,23 @@ class Watch:
 
     def silent_trades(self, now: float) -> list[Stream]:
         """Streams of trades that count as stalled now, unless they are only quiet."""
-        return [
-            slot.stream
-            for slot in self._watched
-            if slot.stream.kind in TRADE_KINDS and slot.verdict(now, self.timeouts) is Verdict.STALLED
-        ]
+        silent = {
+            slot.stream: None
+            for copies in self._copies.values()
+            if copies[0].slot.stream.kind in TRADE_KINDS
+            for slot in _unproved(copies)
+            if slot.verdict(now, self.timeouts) is Verdict.STALLED
+        }
+        return list(silent)
 
     def mark_quiet(self, streams: Collection[Stream], now: float) -> None:
         """The exchange has sent nothing more on these streams: their silence counts from now on."""
-        for slot, watched in self._watched.items():
-            if slot.stream in streams:
+        for copies in self._copies.values():
+            if not any(watched.slot.stream in streams for watched in copies):
+                continue
+            for slot in _unproved(copies):
                 slot.quiet_at = now
-                watched.silent_since = None
+                self._watched[slot].silent_since = None
                 logger.info("stream_quiet", **_names(slot), age_sec=int(slot.age_sec(now) or 0.0))
 
     def look(self, now: float) -> HealthReport:
@@ -129,27 +151,35 @@ class Watch:
         messages = 0
         stalled: list[tuple[StreamHealth, float]] = []
         late: list[_Watched] = []
-        for watched in self._watched.values():
-            slot = watched.slot
-            fresh = slot.messages - watched.messages
-            messages += fresh
-            slot.messages_per_sec = fresh / elapsed_sec if elapsed_sec > 0 else 0.0
-            verdict = slot.verdict(now, self.timeouts)
-            self._follow(watched, verdict, now, has_flowed=fresh > 0)
-            watched.messages = slot.messages
-            if slot.late_messages > watched.late_messages:
-                late.append(watched)
-            if verdict is Verdict.STALLED:
-                stalled.append((slot, self.timeouts.of(slot.stream.kind) or 0.0))
-            counts[Verdict.STALLED if watched.is_stalled and verdict is not Verdict.DISCONNECTED else verdict] += 1
+        degraded = 0
+        for copies in self._copies.values():
+            states = []
+            for watched in copies:
+                slot = watched.slot
+                fresh = slot.messages - watched.messages
+                messages += fresh
+                slot.messages_per_sec = fresh / elapsed_sec if elapsed_sec > 0 else 0.0
+                verdict = slot.verdict(now, self.timeouts)
+                self._follow(watched, verdict, now)
+                watched.messages, watched.last_message = slot.messages, slot.last_message
+                if slot.late_messages > watched.late_messages:
+                    late.append(watched)
+                if verdict is Verdict.STALLED:
+                    stalled.append((slot, self.timeouts.of(slot.stream.kind) or 0.0))
+                is_stalled = watched.is_stalled and verdict is not Verdict.DISCONNECTED
+                states.append(Verdict.STALLED if is_stalled else verdict)
+            best = min(states, key=_BEST_FIRST.index)
+            counts[best] += 1
+            degraded += best is Verdict.OK and any(state is not Verdict.OK for state in states)
         self._repair(stalled, now)
         self._tell_late(late, now)
         self._report = HealthReport(
             ok=counts[Verdict.OK],
+            degraded=degraded,
             suspect=counts[Verdict.SUSPECT],
             stalled=counts[Verdict.STALLED],
             disconnected=counts[Verdict.DISCONNECTED],
-            late=len(late),
+            late=len({watched.slot.stream for watched in late}),
             messages=messages,
             messages_per_sec=messages / elapsed_sec if elapsed_sec > 0 else 0.0,
         )
@@ -157,10 +187,10 @@ class Watch:
         logger.info("health", **fields | {"messages_per_sec": round(self._report.messages_per_sec)})
         return self._report
 
-    def _follow(self, watched: _Watched, verdict: Verdict, now: float, *, has_flowed: bool) -> None:
+    def _follow(self, watched: _Watched, verdict: Verdict, now: float) -> None:
         """Log where the stream's state has changed since the last look."""
         slot = watched.slot
-        if watched.silent_since is not None and has_flowed:
+        if watched.silent_since is not None and slot.last_message != watched.last_message:
             silence_sec = int((slot.last_message or now) - watched.silent_since)
             logger.info("stream_recovered", **_names(slot), silence_sec=silence_sec, repairs=watched.repairs)
             watched.silent_since = None
@@ -179,7 +209,7 @@ class Watch:
     def _repair(self, stalled: list[tuple[StreamHealth, float]], now: float) -> None:
         for repair in self._policy.due(stalled, now):
             slot = repair.slot
-            if not self._begin[repair.step](slot.stream):
+            if not self._begin[repair.step](slot.stream, slot.copy):
                 continue  # It is still due at the next look.
             repaired = self._policy.note(repair, now)
             for other in repaired:
@@ -208,6 +238,13 @@ class Watch:
             watched.late_told_at = now
             logger.warning("stream_late", **_names(slot), latency_ms=slot.latency_ms, late_messages=watched.late_untold)
             watched.late_untold = 0
+
+
+def _unproved(copies: Sequence[_Watched]) -> list[StreamHealth]:
+    """The copies of a stream of whose silence no other copy has shown that it is a stall."""
+    slots = [watched.slot for watched in copies]
+    newest = max((slot.last_message for slot in slots if slot.last_message is not None), default=-math.inf)
+    return [slot for slot in slots if slot.silent_since is None or newest - slot.silent_since <= COPY_LAG_SEC]
 
 
 async def run_watch(

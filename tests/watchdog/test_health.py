@@ -20,7 +20,7 @@ def stream(kind: Kind = Kind.TRADE, symbol: str = "BTCUSDT") -> Stream:
 
 def flowing(kind: Kind, *, subscribed_at: float = 0, last_message: float | None = None):
     health = Health([stream(kind)])
-    health.subscribed([stream(kind)], subscribed_at)
+    health.subscribed([stream(kind)], subscribed_at, connection="futures-1")
     (slot,) = health.slots()
     slot.last_message = last_message
     return slot
@@ -67,7 +67,7 @@ def test_before_and_without_a_connection():
     health = Health([stream()])
     (slot,) = health.slots()
     assert (Verdict.DISCONNECTED, None) == (slot.verdict(9, TIMEOUTS), slot.age_sec(9))
-    health.subscribed([stream()], 10)
+    health.subscribed([stream()], 10, connection="futures-1")
     slot.last_message = 20.0
     health.unsubscribed([stream()])
     assert (Verdict.DISCONNECTED, 1000) == (slot.verdict(1020, TIMEOUTS), slot.age_sec(1020))
@@ -85,8 +85,8 @@ def test_streams_subscribed_together_share_a_connection():
     """The route of the last subscribing is kept: a futures trade stream may change it."""
     streams = [stream(symbol=symbol) for symbol in ("A", "B", "C")]
     health = Health(streams)
-    health.subscribed(streams[:2], 0)
-    health.subscribed([attrs.evolve(streams[2], route="market")], 0)
+    health.subscribed(streams[:2], 0, connection="futures-1")
+    health.subscribed([attrs.evolve(streams[2], route="market")], 0, connection="futures-2")
     first, second, third = health.slots()
     assert first.connection == second.connection != third.connection
     assert "market" == health.slot(Market.FUTURES, "c@trade").stream.route
@@ -96,7 +96,7 @@ def test_the_same_name_on_two_markets():
     """Names are unique within a market only."""
     spot = attrs.evolve(stream(), market=Market.SPOT)
     health = Health([stream(), spot])
-    health.subscribed([spot], 5)
+    health.subscribed([spot], 5, connection="futures-1")
     assert None is health.slot(Market.FUTURES, spot.name).subscribed_at
     assert 5 == health.slot(Market.SPOT, spot.name).subscribed_at
 

@@ -26,7 +26,7 @@ HOUR = 3600.0
 def make_slots(count: int) -> list[StreamHealth]:
     streams = [Stream(Market.SPOT, Kind.TRADE, f"S{n}", f"s{n}@trade") for n in range(count)]
     health = Health(streams)
-    health.subscribed(streams, 0)
+    health.subscribed(streams, 0, connection="futures-1")
     return health.slots()
 
 
@@ -58,7 +58,7 @@ def test_a_stream_that_flowed_in_between_is_subscribed_again_before_its_connecti
     policy = RepairPolicy()
     done = []
     for now in (0, 3000, 6000, 9000):
-        slot.messages += 1
+        slot.last_message = now
         for repair in policy.due([(slot, TIMEOUT_SEC)], now):
             policy.note(repair, now)
             done.append(repair.step)
@@ -141,7 +141,7 @@ def simulate(gaps_sec, hours: float, seed: int, symbols: int = 300) -> tuple[dic
     rng = random.Random(seed)
     streams = [Stream(Market.SPOT, Kind.TRADE, f"S{n}", f"s{n}@trade") for n in range(symbols)]
     health = Health(streams)
-    health.subscribed(streams, 0)
+    health.subscribed(streams, 0, connection="futures-1")
     slots = health.slots()
     timeouts = Timeouts(TIMEOUT_SEC, 180, 60)
     next_trade = [gaps_sec(rng, 0.0) * rng.random() for _ in streams]
@@ -159,7 +159,7 @@ def simulate(gaps_sec, hours: float, seed: int, symbols: int = 300) -> tuple[dic
             steps[repair.step] += 1
             by_slot[repair.slot] += 1
             if repair.step == "replace":
-                health.subscribed(streams, now)
+                health.subscribed(streams, now, connection="futures-1")
     return steps, max(by_slot.values())
 
 

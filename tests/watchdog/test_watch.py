@@ -15,7 +15,7 @@ from streamsvc.watchdog.watch import LATE_EVENTS_MAX, LATE_REPEAT_SEC, HealthRep
 
 INTERVAL_SEC = 25.0
 TIMEOUTS = Timeouts(trade_sec=150, book_sec=180, first_message_sec=60)
-NAMES = {"market": "futures", "symbol": "BTCUSDT", "kind": "trade"}
+NAMES = {"market": "futures", "symbol": "BTCUSDT", "kind": "trade", "connection": "futures-1"}
 
 
 def stream(kind: Kind = Kind.TRADE, symbol: str = "BTCUSDT") -> Stream:
@@ -34,8 +34,8 @@ class Desk:
         self.watch = Watch(
             self.health,
             TIMEOUTS,
-            resubscribe=lambda stream: self._note("resubscribe", stream),
-            replace=lambda stream: self._note("replace", stream),
+            resubscribe=lambda stream, _copy: self._note("resubscribe", stream),
+            replace=lambda stream, _copy: self._note("replace", stream),
             now=0.0,
         )
         self.events: list[dict] = []
@@ -45,7 +45,7 @@ class Desk:
         return self.can_repair
 
     def connect(self) -> None:
-        self.health.subscribed(self.streams, self.now)
+        self.health.subscribed(self.streams, self.now, connection="futures-1")
 
     def flow(self, stream: Stream, messages: int = 1) -> None:
         slot = self.health.slot(stream.market, stream.name)
@@ -190,6 +190,7 @@ def test_the_report():
     assert HealthReport(ok=2, messages=100, messages_per_sec=4.0) == desk.look()
     assert [1.6, 2.4] == [slot.messages_per_sec for slot in desk.health.slots()]
     assert {"event": "health", "log_level": "info", "ok": 2, "suspect": 0, "stalled": 0, "disconnected": 0} | {
+        "degraded": 0,
         "late": 0,
         "messages": 100,
         "messages_per_sec": 4,
@@ -272,11 +273,11 @@ async def test_a_stall_while_the_task_runs(autojump_clock):
     watch = Watch(
         desk.health,
         TIMEOUTS,
-        resubscribe=lambda stream: desk._note("resubscribe", stream),
-        replace=lambda stream: desk._note("replace", stream),
+        resubscribe=lambda stream, _copy: desk._note("resubscribe", stream),
+        replace=lambda stream, _copy: desk._note("replace", stream),
         now=trio.current_time(),
     )
-    desk.health.subscribed(desk.streams, trio.current_time())
+    desk.health.subscribed(desk.streams, trio.current_time(), connection="futures-1")
     with capture_logs() as events, trio.move_on_after(180) as scope:
         await run_watch(watch, INTERVAL_SEC, nobody_knows)
     assert scope.cancelled_caught
@@ -290,8 +291,8 @@ async def test_trades_that_are_only_quiet_are_no_stall(autojump_clock):
     watch = Watch(
         desk.health,
         TIMEOUTS,
-        resubscribe=lambda stream: desk._note("resubscribe", stream),
-        replace=lambda stream: desk._note("replace", stream),
+        resubscribe=lambda stream, _copy: desk._note("resubscribe", stream),
+        replace=lambda stream, _copy: desk._note("replace", stream),
         now=trio.current_time(),
     )
     asked_at, start = [], trio.current_time()
@@ -301,7 +302,7 @@ async def test_trades_that_are_only_quiet_are_no_stall(autojump_clock):
         await trio.sleep(3)
         return set(streams)
 
-    desk.health.subscribed(desk.streams, trio.current_time())
+    desk.health.subscribed(desk.streams, trio.current_time(), connection="futures-1")
     with capture_logs() as events, trio.move_on_after(600):
         await run_watch(watch, INTERVAL_SEC, ask)
     assert [] == desk.asked
