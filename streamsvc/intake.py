@@ -287,6 +287,17 @@ class Intake:
         text = journal_text(stream.symbol, body)
         self._put_fetched(stream.market, Kind.DEPTH_SNAPSHOT, [text], [], epoch)
 
+    def record_instruments(self, market: Market, time_ms: int, symbols: Sequence[tuple[str, bytes]]) -> None:
+        """Record symbols of an `exchangeInfo`, right after `wait_room`.
+
+        Args:
+            market: The market.
+            time_ms: The exchange's time of the answer.
+            symbols: Names, and the exchange's own JSON of each; at least one.
+        """
+        texts = [journal_text(symbol, raw, time_ms=time_ms) for symbol, raw in symbols]
+        self._put_fetched(market, Kind.INSTRUMENT, texts, [], 0)
+
     def take_fetched(self, stream: Stream, epoch: int, rows: Sequence[tuple[int, bytes]]) -> int:
         """Record what is still missing of the rows that REST gave, right after `wait_room`; returns how many.
 

@@ -1,4 +1,4 @@
-"""What a market's REST is used for, all of it through one governor: symbols, last ids, backfill, snapshots.
+"""What a market's REST is used for, all of it through one governor: instruments, last ids, backfill, snapshots.
 
 It is not needed for recording: where it is down, that is an alarm, never a stop.
 """
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from streamsvc.errors import DecodeError
 from streamsvc.integrity.backfill import Backfill
+from streamsvc.integrity.instruments import Instruments
 from streamsvc.integrity.snapshots import Snapshots
-from streamsvc.rest import RestUnavailableError
-from streamsvc.rest_governor import RestGovernor, Urgency
+from streamsvc.rest_governor import RestGovernor
 from streamsvc.schema import Market
-from streamsvc.venues.binance_rest import WEIGHT_PER_MIN, exchange_info_request, parse_exchange_info
-from streamsvc.watchdog.symbols import check_symbols
+from streamsvc.venues.binance_rest import WEIGHT_PER_MIN
 
 if TYPE_CHECKING:
     from streamsvc.intake import Intake
@@ -79,15 +77,16 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
             levels=settings.snapshot_levels,
         )
 
-        async def statuses() -> dict[str, str]:
-            body = await governor.get(exchange_info_request(market), Urgency.NORMAL)
-            try:
-                return parse_exchange_info(body, ()).statuses
-            except DecodeError as fault:
-                raise RestUnavailableError(f"an answer that is not as documented: {fault}") from fault
-
-        symbols = settings.spot_symbols if market is Market.SPOT else settings.futures_symbols
+        instruments = Instruments(
+            market,
+            settings.spot_symbols if market is Market.SPOT else settings.futures_symbols,
+            governor=governor,
+            recorder=intake,
+            run_blocking=around.run_blocking,
+            interval_sec=settings.instruments_interval_sec,
+            rng=around.rng,
+        )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(check_symbols, market, symbols, statuses, around.rng)
+            nursery.start_soon(instruments.run)
             nursery.start_soon(backfill.run)
             nursery.start_soon(snapshots.run)

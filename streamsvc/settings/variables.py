@@ -91,6 +91,12 @@ class Settings:
         "Time between snapshots of a synced order book; a broken one gets one at once.",
     )
     snapshot_levels: int = choice(1000, "", (100, 500, 1000), "Levels a side that a snapshot has.")
+    instruments_interval_sec: float = number(
+        3600.0,
+        "s",
+        (60, 86400),
+        "Time between looks at what the exchange says of each symbol; a change is recorded, and all once a day.",
+    )
     rest_weight_share: float = number(
         0.5, "", (0.42, 1), "Part of what the exchange's REST takes from one address in a minute that may be ours."
     )

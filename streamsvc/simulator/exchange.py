@@ -289,6 +289,15 @@ class Exchange:
         """Ban an address from REST (418)."""
         self.venues[market].rest.ban(address, seconds)
 
+    def change_symbol(
+        self, market: Market, symbol: str, *, status: str | None = None, tick_size: str | None = None
+    ) -> None:
+        """Say in `exchangeInfo` from now on that a symbol has another status or tick size."""
+        changes = {"status": status, "tick_size": tick_size}
+        self.venues[market].rest.change_symbol(
+            symbol, **{name: value for name, value in changes.items() if value is not None}
+        )
+
     # The door
 
     def refuse_connections(self, market: Market) -> None:

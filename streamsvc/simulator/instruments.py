@@ -147,5 +147,13 @@ def symbol_info(market: Market, instrument: Instrument) -> dict[str, Any]:
     }
 
 
+def changed_info(info: dict[str, Any], *, status: str | None = None, tick_size: str | None = None) -> dict[str, Any]:
+    """An entry of `exchangeInfo` with another status or tick size; the entry itself stays as it is."""
+    filters = info["filters"]
+    if tick_size is not None:
+        filters = [rule | {"tickSize": tick_size} if rule["filterType"] == "PRICE_FILTER" else rule for rule in filters]
+    return info | {"filters": filters} | ({} if status is None else {"status": status})
+
+
 def _step_text(decimals: int) -> str:
     return decimal_text(1, decimals)

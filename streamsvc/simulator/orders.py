@@ -146,6 +146,14 @@ class Ban(Order, kw_only=True):
     address: str = "127.0.0.1"
 
 
+class ChangeSymbol(Order, kw_only=True):
+    """`change_symbol`: `exchangeInfo` says from now on that a symbol has another status or tick size."""
+
+    symbol: str
+    status: str | None = None
+    tick_size: str | None = None
+
+
 class RefuseUpgrades(Order, kw_only=True):
     """`refuse_upgrades`: upgrades are answered with this status; without `count` until lifted."""
 
@@ -210,6 +218,10 @@ _ORDERS: dict[str, tuple[type[Order], Callable[..., int | None]]] = {
         ),
     ),
     "ban": (Ban, lambda x, o: x.ban(o.where, o.seconds, o.address)),
+    "change_symbol": (
+        ChangeSymbol,
+        lambda x, o: x.change_symbol(o.where, o.symbol, status=o.status, tick_size=o.tick_size),
+    ),
     "refuse_connections": (Order, lambda x, o: x.refuse_connections(o.where)),
     "refuse_upgrades": (
         RefuseUpgrades,
@@ -248,4 +260,4 @@ def carry_out(exchange: Exchange, name: str, body: bytes) -> int | None:
     try:
         return act(exchange, order)
     except KeyError as error:
-        raise OrderError(f"{name}: there is no stream {error}") from error
+        raise OrderError(f"{name}: there is no {error}") from error

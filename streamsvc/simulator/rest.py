@@ -8,7 +8,7 @@ import msgspec
 
 from streamsvc.schema import Market
 from streamsvc.simulator.http import Answer, Request, json_answer
-from streamsvc.simulator.instruments import decimal_text
+from streamsvc.simulator.instruments import changed_info, decimal_text
 from streamsvc.simulator.limits import Verdict, WeightBudget
 from streamsvc.simulator.wire import MINUTE_US, levels_text
 
@@ -76,6 +76,7 @@ class RestApi:
         self._market = source.market
         self._options = options
         self._now_us = now_us
+        self._changes: dict[str, dict[str, str]] = {}
         self._endpoints: dict[str, Callable[[Request], Answer]] = {
             "ping": lambda _request: json_answer({}),
             "time": lambda _request: json_answer({"serverTime": now_us() // 1000}),
@@ -109,6 +110,12 @@ class RestApi:
     def ban(self, address: str, seconds: float) -> None:
         """Ban an address at once."""
         self.weights.ban(address, seconds, self._now_us() / 1e6)
+
+    def change_symbol(self, symbol: str, **changes: str) -> None:
+        """Say from now on that a symbol has another `status` or `tick_size`; its prices stay as they are."""
+        if symbol not in self._source.histories():
+            raise KeyError(symbol)
+        self._changes[symbol] = self._changes.get(symbol, {}) | changes
 
     def _refusal(self, verdict: Verdict, headers: tuple[tuple[str, str], ...]) -> Answer:
         if self._options.has_retry_after:
@@ -148,7 +155,7 @@ class RestApi:
         return min(limit, most)
 
     def _exchange_info(self, request: Request) -> Answer:
-        infos = self._source.symbol_infos()
+        infos = [changed_info(info, **self._changes.get(info["symbol"], {})) for info in self._source.symbol_infos()]
         wanted = _symbols(request)
         if wanted:
             infos = [info for info in infos if info["symbol"] in wanted]

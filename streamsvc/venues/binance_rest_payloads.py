@@ -120,6 +120,14 @@ class InstrumentMessage(msgspec.Struct, gc=False, kw_only=True):
         self.raw = bytes(self.data).decode()
 
 
+def read_instrument(data: bytes) -> InstrumentMessage:
+    """The columns of a symbol's own JSON as the sealer reads them; its symbol and time are not looked at.
+
+    Raises one of `binance_heads.DECODE_ERRORS`.
+    """
+    return InstrumentMessage(symbol="", exchange_time=0, data=msgspec.Raw(data))
+
+
 def _number(rule: Filter | None, field: str) -> float:
     """A number of a filter, 0 if the symbol does not have it."""
     return msgspec.convert(getattr(rule, field, "0"), float, strict=False)

@@ -39,10 +39,12 @@ def expected_rows(messages):
 
 
 def stored_rows(folder):
-    """Rows of the data set, by market, kind, symbol and id."""
+    """Rows of the data set that came over streams, by market, kind, symbol and id."""
     rows = Counter()
     for file in Catalogue(folder / "catalogue.sqlite", is_read_only=True).sealed_files():
         market, kind = MARKETS_BY_LABEL[file.market], Kind.from_label(file.kind)
+        if kind not in _IDS:
+            continue
         name, unit = _IDS[kind][1], 1_000_000 if kind in _TIMED else 1
         for group in read_row_groups(folder / file.path, ["symbol", name]):
             ids = zip(group["symbol"], group[name], strict=True)

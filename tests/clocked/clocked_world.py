@@ -1,5 +1,6 @@
 """The whole service in a world whose clock jumps: memory for a network, a disk that hangs on command, an exchange."""
 
+import json
 import random
 import ssl
 from collections import Counter
@@ -24,6 +25,7 @@ from streamsvc.service import run
 from streamsvc.settings import Settings
 from streamsvc.shutdown import Shutdown
 from streamsvc.simulator.exchange import Exchange
+from streamsvc.simulator.instruments import default_instrument, symbol_info
 from streamsvc.simulator.market import Activity
 from streamsvc.simulator.options import default_options
 from streamsvc.simulator.sources import SyntheticSource
@@ -108,6 +110,10 @@ class World:
         """The exchange's clock."""
         return START_NS + round((trio.current_time() - self._started) * 1e9)
 
+    def begin_later(self, seconds):
+        """Set the exchange's clock on, before anything else is done."""
+        self._started -= seconds
+
     async def open_exchange(
         self, *, activity=CALM, symbols=("BTCUSDT",), markets=(Market.SPOT,), tls=None, source=None, **changes
     ):
@@ -135,13 +141,18 @@ class World:
         if self.rest_fault is not None:
             raise self.rest_fault
         if path.endswith("exchangeInfo") and not self.has_rest:
-            return 200, {}, b'{"serverTime":1,"symbols":[{"symbol":"BTCUSDT","status":"TRADING"}]}'
+            return 200, {}, self._symbols(market)
         if not self.has_rest:
             raise RestUnavailableError("it gives no trades")
         ours, theirs = open_wire(self.capacity_bytes)
         self._nursery.start_soon(self.exchange.serve_stream, market, theirs)
         async with ours:
             return await asked(ours, path, parameters)
+
+    def _symbols(self, market):
+        """What an exchange of one symbol says of it."""
+        info = symbol_info(market, default_instrument(market, "BTCUSDT"))
+        return json.dumps({"serverTime": self.wall_ns() // 10**6, "symbols": [info]}).encode()
 
     async def dial(self, host, port):
         assert port in (80, 443)

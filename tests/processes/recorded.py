@@ -70,7 +70,7 @@ def _add_rows(rows: Rows, content: bytes, name: SegmentName) -> None:
     for item in read_segment(content, name):
         if isinstance(item, Block):
             for kind_number, text in zip(item.kinds, item.messages, strict=True):
-                if kind_number in (NOTE_KIND, Kind.DEPTH_SNAPSHOT):
+                if kind_number in (NOTE_KIND, Kind.DEPTH_SNAPSHOT, Kind.INSTRUMENT):
                     continue
                 kind, message = Kind(kind_number).label, json.loads(text)
                 fields = message["data"]

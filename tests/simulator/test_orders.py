@@ -20,6 +20,7 @@ NEEDED = {
     "delay_rest": {"seconds": 1},
     "fail_rest": {"status": 500},
     "ban": {"seconds": 1},
+    "change_symbol": {"symbol": "BTCUSDT"},
     "refuse_upgrades": {"status": 403},
 } | {
     name: {"stream": "btcusdt@trade"}

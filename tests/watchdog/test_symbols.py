@@ -1,44 +1,26 @@
-"""The check of the configured symbols: it tells, and it never stops anything."""
+"""The check of the configured symbols: it tells what is wrong, once."""
 
 from __future__ import annotations
 
-import random
-
-import pytest
-import trio
 from structlog.testing import capture_logs
 
-from streamsvc.rest import RestLimitedError, RestRefusedError, RestUnavailableError
 from streamsvc.schema import Market
-from streamsvc.watchdog.symbols import RETRY_MAX_SEC, SYMBOLS_TOLD_MAX, check_symbols
+from streamsvc.watchdog.symbols import SYMBOLS_TOLD_MAX, SymbolCheck
 
 
-class Exchange:
-    """Answers after some faults."""
-
-    def __init__(self, statuses: dict[str, str], *faults: Exception) -> None:
-        self.statuses = statuses
-        self.faults = list(faults)
-        self.asked_at: list[float] = []
-
-    async def __call__(self) -> dict[str, str]:
-        await trio.lowlevel.checkpoint()
-        self.asked_at.append(trio.current_time())
-        if self.faults:
-            raise self.faults.pop(0)
-        return self.statuses
-
-
-async def check(exchange: Exchange, *symbols: str) -> list[dict]:
+def looked(symbols: list[str], *answers: dict[str, str]) -> list[dict]:
+    """The events of looks at these answers."""
+    check = SymbolCheck(Market.SPOT, symbols)
     with capture_logs() as events:
-        await check_symbols(Market.SPOT, symbols, exchange, random.Random(1))
+        for statuses in answers:
+            check.look(statuses)
     return events
 
 
-async def test_what_the_exchange_does_not_know_or_trade():
+def test_what_the_exchange_does_not_know_or_trade():
     """Unknown symbols are an error that names them, halted ones a warning."""
-    exchange = Exchange({"BTCUSDT": "TRADING", "LUNAUSDT": "BREAK", "OTHER": "BREAK"})
-    events = await check(exchange, "LUNAUSDT", "BTCUSTD", "BTCUSDT", "A")
+    statuses = {"BTCUSDT": "TRADING", "LUNAUSDT": "BREAK", "OTHER": "BREAK"}
+    events = looked(["LUNAUSDT", "BTCUSTD", "BTCUSDT", "A"], statuses)
     common = {"market": "spot"}
     assert [
         {"event": "symbol_unknown", "log_level": "error", "symbols": ["A", "BTCUSTD"], "count": 2} | common,
@@ -47,38 +29,19 @@ async def test_what_the_exchange_does_not_know_or_trade():
     ] == events
 
 
-async def test_all_is_well():
-    events = await check(Exchange({"BTCUSDT": "TRADING"}), "BTCUSDT")
-    assert ["symbols_checked"] == [event["event"] for event in events]
+def test_all_is_well():
+    assert ["symbols_checked"] == [event["event"] for event in looked(["BTCUSDT"], {"BTCUSDT": "TRADING"})]
 
 
-async def test_many_unknown_symbols_make_one_bounded_line():
-    events = await check(Exchange({}), *(f"S{number}" for number in range(1000)))
+def test_many_unknown_symbols_make_one_bounded_line():
+    events = looked([f"S{number}" for number in range(1000)], {})
     assert (SYMBOLS_TOLD_MAX, 1000) == (len(events[0]["symbols"]), events[0]["count"])
 
 
-async def test_rest_that_is_down_is_an_alarm_and_asked_more_and_more_rarely(autojump_clock):
-    """Every failed question is told; the waits double up to an hour; in the end the symbols are checked."""
-    exchange = Exchange({"BTCUSDT": "TRADING"}, *[RestUnavailableError("down") for _ in range(20)])
-    events = await check(exchange, "BTCUSDT")
-    assert [("rest_unavailable", "error", "down")] * 20 == [
-        (event["event"], event["log_level"], event["reason"]) for event in events[:-1]
+def test_what_stays_wrong_is_told_once_and_what_becomes_wrong_again_is_told_again():
+    """A symbol that is taken off the list while we record is told at the next look."""
+    well, halted, gone = {"A": "TRADING"}, {"A": "BREAK"}, {}
+    events = looked(["A"], well, halted, halted, gone, gone, well, halted)
+    assert ["symbols_checked", "symbol_not_trading", "symbol_unknown", "symbol_not_trading"] == [
+        event["event"] for event in events
     ]
-    assert "symbols_checked" == events[-1]["event"]
-    waits = [later - earlier for earlier, later in zip(exchange.asked_at, exchange.asked_at[1:], strict=False)]
-    assert all(2.5 * 2**number <= wait <= 5 * 2**number for number, wait in enumerate(waits[:8]))
-    assert all(RETRY_MAX_SEC / 2 <= wait <= RETRY_MAX_SEC for wait in waits[-5:])
-
-
-async def test_a_ban_is_waited_for(autojump_clock):
-    """No request before the time that the exchange names."""
-    exchange = Exchange({}, RestLimitedError(is_ban=True, retry_after_sec=7200), RestRefusedError(451, 0, "no service"))
-    await check(exchange, "BTCUSDT")
-    first, second, third = exchange.asked_at
-    assert 7200 == pytest.approx(second - first)
-    assert third - second <= 10
-
-
-async def test_a_fault_that_nobody_expects_is_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        await check(Exchange({}, ZeroDivisionError()), "BTCUSDT")
