@@ -21,6 +21,7 @@ import trio
 from streamsvc.batch import Batch, Block, BlockSender
 from streamsvc.gap import NOTE_KIND
 from streamsvc.integrity.chains import Chains
+from streamsvc.integrity.latency import Latency
 from streamsvc.log import logger
 from streamsvc.schema import CHAINED_KINDS, TRADE_KINDS, Kind, Market, Source
 from streamsvc.venues.binance_heads import (
@@ -127,7 +128,7 @@ class Intake:
         health: Where messages are marked; it knows every stream that may come.
         sender: The channel to the writer. The caller closes it; each port has a clone of its own and closes that.
         quarantine: Where unreadable text goes.
-        late_ms: Receive time minus event time above which a message counts as late.
+        late_ms: Receive time minus event time above which a message counts as late; see `integrity.latency`.
         wall_ns: The wall clock, for what REST brings.
 
     Attributes:
@@ -146,7 +147,7 @@ class Intake:
         self.health = health
         self._sender = sender
         self._quarantine = quarantine
-        self._late_ms = late_ms
+        self.latency = Latency(late_ms)
         self.wall_ns = wall_ns
         self.is_disk_full: Callable[[], bool] = lambda: False
         self.chains = Chains(health.streams())
@@ -185,7 +186,9 @@ class Intake:
         """
         # Where two connections bring a stream, or the first message after a break is to come, each one is looked at.
         is_careful = bool(self.chains.doubled or self.chains.broken)
-        lanes, late_from_ms = self._lanes[market, copy], batch.received_ns // 1_000_000 - self._late_ms
+        lanes, lateness = self._lanes[market, copy], self.latency.by_market[market]
+        received_ms = batch.received_ns // 1_000_000 + lateness.offset_ms
+        late_from_ms = received_ms - lateness.limit_ms
         taken = _Taken()
         accepted, kinds, epochs = taken.messages, taken.kinds, taken.epochs
         notices: list[bytes] = []
@@ -213,7 +216,7 @@ class Intake:
                 health.more_rows += max(1, text.count(b"[") - _DEPTH_BRACKETS) - 1
             if head.E < late_from_ms:
                 health.late_messages += 1
-                health.latency_ms = batch.received_ns // 1_000_000 - head.E
+                health.latency_ms = received_ms - head.E
             health.messages += 1
             kinds.append(lane.kind_number)
             accepted.append(text)
@@ -288,13 +291,7 @@ class Intake:
         self._put_fetched(stream.market, Kind.DEPTH_SNAPSHOT, [text], [], epoch)
 
     def record_instruments(self, market: Market, time_ms: int, symbols: Sequence[tuple[str, bytes]]) -> None:
-        """Record symbols of an `exchangeInfo`, right after `wait_room`.
-
-        Args:
-            market: The market.
-            time_ms: The exchange's time of the answer.
-            symbols: Names, and the exchange's own JSON of each; at least one.
-        """
+        """Record symbols of an answer, name and JSON of each, right after `wait_room`; `time_ms` is the exchange's."""
         texts = [journal_text(symbol, raw, time_ms=time_ms) for symbol, raw in symbols]
         self._put_fetched(market, Kind.INSTRUMENT, texts, [], 0)
 

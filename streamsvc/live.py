@@ -8,11 +8,13 @@ import attrs
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamsvc.batch import BlockChannelStatistics
     from streamsvc.intake import Intake
+    from streamsvc.integrity.clock_offset import ClockOffset
     from streamsvc.persistence.nursery import Persistence
+    from streamsvc.schema import Market
     from streamsvc.streams.supervise import Supervisor
     from streamsvc.watchdog.health import Health
     from streamsvc.watchdog.notify import Notifier
@@ -51,6 +53,11 @@ class Live:
         """
         busy_since = self.persistence.state.busy_since
         return busy_since is None or trio.current_time() - busy_since < (patience_sec or _STUCK_SEC)
+
+    @property
+    def clock_offsets(self) -> Mapping[Market, ClockOffset]:
+        """How far the exchange's clock is ahead of ours, of each market where that was measured."""
+        return self.intake.latency.offsets
 
     def summary(self) -> dict[str, int | str]:
         """Totals, for the log."""

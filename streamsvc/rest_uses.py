@@ -1,4 +1,4 @@
-"""What a market's REST is used for, all of it through one governor: instruments, last ids, backfill, snapshots.
+"""What a market's REST is used for, all of it through one governor: instruments, clock, last ids, backfill, snapshots.
 
 It is not needed for recording: where it is down, that is an alarm, never a stop.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from streamsvc.integrity.backfill import Backfill
+from streamsvc.integrity.clock_offset import ClockWatch
 from streamsvc.integrity.instruments import Instruments
 from streamsvc.integrity.snapshots import Snapshots
 from streamsvc.rest_governor import RestGovernor
@@ -86,7 +87,16 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
             interval_sec=settings.instruments_interval_sec,
             rng=around.rng,
         )
+        clock = ClockWatch(
+            market,
+            governor=governor,
+            wall_ns=around.wall_ns,
+            use=intake.latency.use,
+            warn_ms=settings.latency_warn_ms,
+            rng=around.rng,
+        )
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.run)
             nursery.start_soon(instruments.run)
             nursery.start_soon(backfill.run)
             nursery.start_soon(snapshots.run)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from streamsvc.batch import Batch, open_block_channel
 from streamsvc.gap import NOTE_KIND, decode_note
 from streamsvc.intake import Intake
+from streamsvc.integrity.clock_offset import ClockOffset
 from streamsvc.schema import Kind, Market
 from streamsvc.streams.plan import ConnectionPlan
 from streamsvc.venues.binance_futures import BinanceFutures
@@ -231,6 +232,21 @@ def test_a_late_message_is_counted_with_its_latency():
     assert (1, 201) == (slot.late_messages, slot.latency_ms)
     bench.read(message("btcusdt@bookTicker", u=1, s="BTCUSDT", b="1", B="1", a="1", A="1"), received_ns=2**62)
     assert 0 == bench.health.slot(Market.SPOT, "btcusdt@bookTicker").late_messages
+
+
+@pytest.mark.parametrize("offset_ms", [-1400, 1400])
+def test_latency_is_by_the_exchanges_clock_once_that_is_measured(offset_ms):
+    """Only what is late whatever the uncertainty counts; `receive_time` stays what our clock said."""
+    bench = Bench(late_ms=200)
+    bench.intake.latency.use(Market.SPOT, ClockOffset(offset_ms, 4.5, 7.0))
+    event_ms = 1_672_515_782_136
+    bench.read(GOOD, received_ns=(event_ms - offset_ms + 205) * 1_000_000)
+    slot = bench.health.slot(Market.SPOT, "btcusdt@trade")
+    assert 0 == slot.late_messages
+    received_ns = (event_ms - offset_ms + 206) * 1_000_000
+    block, _ = bench.read(NEXT, received_ns=received_ns)
+    assert (1, 206) == (slot.late_messages, slot.latency_ms)
+    assert received_ns == block.received_ns
 
 
 async def test_a_port_puts_what_it_takes_without_an_await():

@@ -1,9 +1,9 @@
 """Records what the exchange says of each recorded symbol: tick size, step size, status, contract type, as sent.
 
-One `exchangeInfo` a look serves the rows and the check of the symbols. A row is written of every symbol at the start and
-at the first look of every UTC day, so that each day's folder has it, and of a symbol whose text is not the one that was
-recorded last. Days are those of the exchange's clock, which also decides the folder. What was recorded is known for one
-run: a restart records every symbol again.
+One `exchangeInfo` a look serves the rows and the check of the symbols. A row is written of every symbol at the start
+and at the first look of every UTC day, so that each day's folder has it, and of a symbol whose text is not the one that
+was recorded last. Days are those of the exchange's clock, which also decides the folder. What was recorded is known for
+one run: a restart records every symbol again.
 
 Without an answer recording goes on (the rows of earlier days are there), and it is asked again, more and more rarely.
 """
@@ -191,7 +191,7 @@ class Instruments:
 
     def _tell_failed(self, fault: Exception) -> float:
         """Log that there was no answer that can be used; how long to wait."""
-        retry_sec = min(RETRY_MIN_SEC * 2**self._failures, RETRY_MAX_SEC) * self._rng.uniform(0.5, 1.0)
+        retry_sec: float = min(RETRY_MIN_SEC * 2**self._failures, RETRY_MAX_SEC) * self._rng.uniform(0.5, 1.0)
         self._failures = min(self._failures + 1, _DOUBLINGS_MAX)
         if isinstance(fault, RestLimitedError) and fault.retry_after_sec is not None:
             retry_sec = max(retry_sec, fault.retry_after_sec)
