@@ -1,5 +1,6 @@
 """The whole persistence nursery under a clock that jumps, with sealing in line: starts and ends of all sorts."""
 
+import contextlib
 import errno
 import subprocess
 import sys
@@ -267,3 +268,14 @@ async def test_a_file_that_cannot_be_read_does_not_stop_the_recording(tmp_path, 
             rig.sender.close()
         assert expected == rig.ids()
     assert [str(broken)] == [event["path"] for event in log if event["event"] == "file_not_adopted"]
+
+
+@pytest.mark.parametrize("raw_archive", [False, True])
+async def test_an_archive_on_another_disk_stops_the_start_where_it_is_needed(tmp_path, autojump_clock, raw_archive):
+    """Before anything is recorded that could not be published; who does not use it may have put it elsewhere."""
+    rig = Rig(tmp_path, raw_archive=raw_archive)
+    rig.folder.archive.symlink_to("/proc")
+    rig.sender.close()
+    expected = pytest.raises(UsageError, match="another disk") if raw_archive else contextlib.nullcontext()
+    with expected:
+        await run_persistence(rig.settings, rig.receiver, rig.quarantine, rig.tools)
