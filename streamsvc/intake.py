@@ -236,7 +236,7 @@ class Intake:
         track = lane.track
         if lane.is_chained and not self.chains.takes(track, head, now, connection):
             return False
-        if track in self.chains.doubled and self._is_repeated(lane, head, text, now):
+        if track in self.chains.doubled and self._is_repeated(lane, head, text, now, connection):
             return False
         if not lane.is_chained:
             if track.broken is not None:
@@ -244,11 +244,13 @@ class Intake:
             track.last_head, track.last_received_ns = head, received_ns
         return True
 
-    def _is_repeated(self, lane: _Lane, head: Any, text: bytes, now: float) -> bool:
+    def _is_repeated(self, lane: _Lane, head: Any, text: bytes, now: float, connection: int) -> bool:
         """Whether another connection brought a message whose ids do not chain; the keys are those of `binance.md`."""
+        order = head.E
         match lane.track.stream.kind:
             case Kind.BOOK_TICKER:
                 key: Hashable = head.u
+                order = head.u
             case Kind.MARK_PRICE:
                 key = head.E
             case Kind.KLINE_1M if not head.k.x:
@@ -257,7 +259,7 @@ class Intake:
                 key = text[text.find(b'"o":') :]
             case _:
                 return False
-        return self.chains.is_repeated(lane.track, key, now)
+        return self.chains.is_repeated(lane.track, key, order, connection, now)
 
     def _block(self, market: Market, connection: int, batch: Batch, taken: _Taken) -> Block:
         """What was taken of a batch, and what it means for the ledger."""

@@ -10,6 +10,7 @@ from streamsvc.integrity.books import BookChain, BookState
 from streamsvc.integrity.continuity import LAG_SEC_MAX, Chain, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard, may_be_missing
+from streamsvc.integrity.seen import Seen
 from streamsvc.integrity.sequence import Coverage, IdRange, covered
 from streamsvc.log import logger
 from streamsvc.schema import Kind, Market
@@ -56,7 +57,6 @@ class Track:
         "last_received_ns",
         "open",
         "seen",
-        "seen_before",
         "seen_until",
         "stream",
     )
@@ -77,8 +77,7 @@ class Track:
         self.connection = 0
         self.carriers: set[int] = set()
         self.open: set[int] = set()
-        self.seen: set[Hashable] = set()
-        self.seen_before: set[Hashable] = set()
+        self.seen = Seen()
         self.seen_until = -math.inf
         self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
 
@@ -100,10 +99,6 @@ class Track:
         if self.stream.kind is Kind.FORCE_ORDER:
             return Heard(heard_ns // _NS_PER_MS, heard_ns // _NS_PER_MS) if heard_ns else None
         return None if self.last_head is None else heard_of(self.stream, self.last_head, self.last_received_ns)
-
-    def forget_seen(self) -> None:
-        """Forget the older generation of messages."""
-        self.seen_before, self.seen = self.seen, set()
 
     def take_snapshot(self, last_update_id: int) -> None:
         """Bring the book on by a snapshot."""
@@ -239,12 +234,11 @@ class Chains:
         """The streams of order books of a market."""
         return [track for track in self._tracks.values() if track.book is not None and track.stream.market is market]
 
-    def is_repeated(self, track: Track, key: Hashable, now: float) -> bool:
+    def is_repeated(self, track: Track, key: Hashable, order: int, connection: int, now: float) -> bool:
         """Whether a message of a kind without chained ids is dropped, because another connection brought it."""
-        if key in track.seen or key in track.seen_before:
+        if track.seen.is_repeated(key, order, connection):
             self.duplicates += 1
             return True
-        track.seen.add(key)
         self._seen_count += 1
         if self._seen_count >= SEEN_MAX:
             self._begin_generation(now)
@@ -311,6 +305,7 @@ class Chains:
             track.carriers.discard(connection)
             track.open.discard(connection)
             track.chain.leave(connection)
+            track.seen.leave(connection)
             if track.open:
                 track.connection = max(track.open)
                 track.seen_until = now + LAG_SEC_MAX
@@ -322,7 +317,7 @@ class Chains:
         """Compare no longer what one connection has brought alone for long enough, or what came too long ago."""
         for track in list(self.doubled):
             if len(track.carriers) < 2 and now >= track.seen_until:
-                track.seen, track.seen_before = set(), set()
+                track.seen.clear()
                 track.chain.unshare()
                 self.doubled.discard(track)
         if now - self._seen_since >= LAG_SEC_MAX:
@@ -330,7 +325,7 @@ class Chains:
 
     def _begin_generation(self, now: float) -> None:
         for track in self.doubled:
-            track.forget_seen()
+            track.seen.begin_generation()
         self._seen_count, self._seen_since = 0, now
 
     def resumed(self) -> None:

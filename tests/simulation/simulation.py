@@ -184,6 +184,7 @@ class Simulation:
             "save_concurrency": rng.choice([1, 2]),
             "journal_sync_sec": rng.choice([1.0, 10.0]),
             "segment_max_mb": 1,
+            "redundancy": rng.choice([1, 1, 1, 2]),
             "max_connection_age_sec": LIFETIME_SEC * 0.75 if is_short_lived else 82800.0,
         }
         self.runs = []

@@ -119,6 +119,28 @@ class Faults:
         self._exchange.freeze(market)
         self._for(120, lambda: self._exchange.thaw(market))
 
+    @of("A3", "A15")
+    def lose_one_connection(self):
+        """It dies, falls silent or lags; where streams come over another one as well, that one must suffice."""
+        market = self._market()
+        numbers = [one.connection for one in self._exchange.connections(market)]
+        if not numbers:
+            return
+        number = self._rng.choice(numbers)
+        match self._rng.choice(["cut", "freeze", "mute", "lag"]):
+            case "cut":
+                self._exchange.cut(market, self._rng.choice(["fin", "rst"]), connection=number)
+            case "freeze":
+                self._exchange.freeze(market, connection=number)
+                self._for(120, lambda: self._exchange.thaw(market))
+            case "mute":
+                stream = self._rng.choice(self._streams[market])
+                self._exchange.mute(market, stream, connection=number)
+                self._for(200, lambda: self._exchange.unmute(market, stream))
+            case "lag":
+                self._exchange.lag(market, self._rng.choice([0.5, 2.0, 7.0]), connection=number)
+                self._for(200, lambda: self._exchange.lag(market, 0.0))
+
     @of("A5", "C42")
     def mute_stream(self):
         market, stream = self._stream()

@@ -13,6 +13,7 @@ from streamsvc.simulator.orders import ORDER_NAMES, OrderError, carry_out
 from streamsvc.simulator.sources import SyntheticSource
 
 NEEDED = {
+    "lag": {"seconds": 1},
     "ping_flood": {"count": 3},
     "garbage": {"kind": "not_json"},
     "send_text": {"text": "x"},
@@ -26,7 +27,7 @@ NEEDED = {
     name: {"stream": "btcusdt@trade"}
     for name in ("mute", "unmute", "drop", "duplicate", "fragment", "reorder", "corrupt")
 }
-CONNECTIONS = {"cut", "close", "freeze", "thaw", "shut_down", "ping_flood", "garbage", "send_text"}
+CONNECTIONS = {"cut", "close", "freeze", "thaw", "lag", "shut_down", "ping_flood", "garbage", "send_text"}
 
 
 def exchange():
