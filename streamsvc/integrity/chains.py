@@ -281,13 +281,12 @@ class Chains:
         """A stream was subscribed anew since it said nothing: what it lacks until its next message is due to that."""
         track = self.track(stream)
         if len(track.open) < 2:
-            self._interrupt(track, "stall", now_ns)
+            track.chain.interrupt("stall")
+            self._break_off_heard(track, "stall", now_ns)
 
-    def _interrupt(self, track: Track, cause: str, heard_ns: int) -> None:
+    def _break_off_heard(self, track: Track, cause: str, heard_ns: int) -> None:
         """Nobody listens to a stream; its connection brought its last message, of whichever stream, at `heard_ns`."""
-        if track.stream.kind not in WINDOW_KINDS:
-            track.chain.interrupt(cause)
-        elif track.broken is None and (before := track.heard(heard_ns)) is not None:
+        if track.stream.kind in WINDOW_KINDS and track.broken is None and (before := track.heard(heard_ns)) is not None:
             self.break_off(track, Break(cause, before))
 
     def break_off(self, track: Track, broken: Break) -> None:
@@ -310,8 +309,9 @@ class Chains:
                 track.connection = max(track.open)
                 track.seen_until = now + LAG_SEC_MAX
             else:
-                self._interrupt(track, _CAUSES.get(cause, "disconnect"), heard_ns)
-                track.chain.leave_all()
+                why = _CAUSES.get(cause, "disconnect")
+                track.chain.stop(why)
+                self._break_off_heard(track, why, heard_ns)
 
     def forget_seen(self, now: float) -> None:
         """Compare no longer what one connection has brought alone for long enough, or what came too long ago."""

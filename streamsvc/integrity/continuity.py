@@ -157,8 +157,9 @@ class Chain:
         if self._places is not None:
             self._places.pop(connection, None)
 
-    def leave_all(self) -> None:
-        """No connection brings the stream any more, after an interruption: the next one begins as if alone."""
+    def stop(self, cause: str) -> None:
+        """No connection brings the stream any more: it is interrupted, and the next one begins as if alone."""
+        self.interrupt(cause)
         self._moved_at = -math.inf
         if self._places is not None:
             self._places.clear()
