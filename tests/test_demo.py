@@ -166,7 +166,7 @@ def test_the_data_set_lacks_what_was_withheld(plain):
         assert ("spot", "BTCUSDT", "trade") in {
             (row.market, row.symbol, row.kind) for row in catalogue.gaps("repaired")
         }
-    kinds = {"trade", "aggTrade", "depth", "depthSnapshot", "bookTicker", "markPrice"}
+    kinds = {"trade", "aggTrade", "depth", "depthSnapshot", "bookTicker", "markPrice", "instrument"}
     assert kinds == {stream.kind for stream in report.coverage}
 
 

@@ -1,6 +1,5 @@
 """The whole service in a world whose clock jumps: memory for a network, a disk that hangs on command, an exchange."""
 
-import json
 import random
 import ssl
 from collections import Counter
@@ -25,7 +24,6 @@ from streamsvc.service import run
 from streamsvc.settings import Settings
 from streamsvc.shutdown import Shutdown
 from streamsvc.simulator.exchange import Exchange
-from streamsvc.simulator.instruments import default_instrument, symbol_info
 from streamsvc.simulator.market import Activity
 from streamsvc.simulator.options import default_options
 from streamsvc.simulator.sources import SyntheticSource
@@ -65,7 +63,7 @@ class World:
         servers: Who answers at a host: an async function of the exchange's end.
         wall_step_ns: How far the recorder's clock is ahead of the exchange's.
         rest_fault: Raised by REST, if set.
-        has_rest: Whether REST gives more than the symbols, so that gaps are repaired.
+        has_rest: Whether REST answers, so that gaps are repaired and instruments recorded.
         has_wrong_key: Whether the service may ask for what needs a key, which the exchange then refuses.
         requests: What was asked of REST: when, of which market, and the path with its parameters.
         dials: When which host was dialled.
@@ -140,19 +138,12 @@ class World:
         await trio.lowlevel.checkpoint()
         if self.rest_fault is not None:
             raise self.rest_fault
-        if path.endswith("exchangeInfo") and not self.has_rest:
-            return 200, {}, self._symbols(market)
         if not self.has_rest:
-            raise RestUnavailableError("it gives no trades")
+            raise RestUnavailableError("there is none")
         ours, theirs = open_wire(self.capacity_bytes)
         self._nursery.start_soon(self.exchange.serve_stream, market, theirs)
         async with ours:
             return await asked(ours, path, parameters)
-
-    def _symbols(self, market):
-        """What an exchange of one symbol says of it."""
-        info = symbol_info(market, default_instrument(market, "BTCUSDT"))
-        return json.dumps({"serverTime": self.wall_ns() // 10**6, "symbols": [info]}).encode()
 
     async def dial(self, host, port):
         assert port in (80, 443)

@@ -16,6 +16,7 @@ YEAR_SEC = 365 * 86_400
 )
 async def test_rest_that_is_down(world, fault):
     """It is an alarm, asked again more and more rarely; recording does not notice."""
+    world.has_rest = True
     await world.open_exchange(activity=Activity(0.1, 0.1))
     world.rest_fault = fault
     async with world.recording():
@@ -32,6 +33,7 @@ async def test_rest_that_is_down(world, fault):
 
 async def test_a_symbol_that_nobody_knows(world):
     """The log names it once; the others are recorded."""
+    world.has_rest = True
     await world.open_exchange()
     async with world.recording(spot_symbols=("BTCUSDT", "TYPOUSDT")):
         await trio.sleep(100)
