@@ -54,8 +54,30 @@ FIELDS = {
         "low": "l", "close": "c", "volume": "v", "quote_volume": "q", "trade_count": "n", "taker_buy_volume": "V",
         "taker_buy_quote_volume": "Q", "is_closed": "x", "event_time": "E", "exchange_time": "T",
     },
+    Kind.MARK_PRICE: {
+        "exchange_time": "E", "mark_price": "p", "index_price": "i", "settle_price": "P", "funding_rate": "r",
+        "next_funding_time": "T",
+    },
+    Kind.FORCE_ORDER: {
+        "exchange_time": "T", "event_time": "E", "side": "S", "order_type": "o", "time_in_force": "f", "price": "p",
+        "average_price": "ap", "quantity": "q", "filled_quantity": "z", "status": "X",
+    },
 }  # fmt: skip
-"""The exchange's name of each column, as its documents have it; of candles, within `k` (but `E`)."""
+"""The exchange's name of each column, as its documents have it; within `INNER` (but `E`)."""
+
+ORDER = {
+    Kind.TRADE: ["trade_id"],
+    Kind.AGG_TRADE: ["agg_trade_id"],
+    Kind.DEPTH: ["final_update_id"],
+    Kind.BOOK_TICKER: ["update_id"],
+    Kind.KLINE_1M: ["open_time", "event_time"],
+    Kind.MARK_PRICE: ["exchange_time"],
+    Kind.FORCE_ORDER: ["exchange_time", "event_time"],
+}
+"""What the exchange's order can be told by; levels of one update keep theirs."""
+
+INNER = {Kind.KLINE_1M: "k", Kind.FORCE_ORDER: "o"}
+"""Kinds whose fields lie in an object of their own, and its name."""
 
 KINDS = {
     "trade": Kind.TRADE,
@@ -63,6 +85,8 @@ KINDS = {
     "depth": Kind.DEPTH,
     "bookTicker": Kind.BOOK_TICKER,
     "kline_1m": Kind.KLINE_1M,
+    "markPrice": Kind.MARK_PRICE,
+    "forceOrder": Kind.FORCE_ORDER,
 }
 
 Stream = tuple[Market, Kind, str]
@@ -79,9 +103,14 @@ def recorded_messages(names) -> dict[Stream, list[dict]]:
                 start = line.find('{"stream":')
                 if start >= 0:
                     message = json.loads(line[start:])
-                    symbol, what = message["stream"].split("@", 1)
-                    messages[market, KINDS[what.split("@")[0]], symbol.upper()].append(message["data"])
+                    messages[stream_of(market, message["stream"])].append(message["data"])
     return dict(messages)
+
+
+def stream_of(market: Market, name: str) -> Stream:
+    """The stream that the exchange calls by this name."""
+    symbol, what = name.split("@", 1)
+    return market, KINDS[what.split("@")[0]], symbol.upper()
 
 
 def expected_columns(stream: Stream, messages: list[dict]) -> dict[str, np.ndarray]:
@@ -105,8 +134,8 @@ def expected_columns(stream: Stream, messages: list[dict]) -> dict[str, np.ndarr
 
 def _column(stream: Stream, name: str, field: str, messages: list[dict]) -> np.ndarray:
     market, kind, _symbol = stream
-    if kind is Kind.KLINE_1M and field != "E":
-        messages = [message["k"] for message in messages]
+    if kind in INNER and field != "E":
+        messages = [message[INNER[kind]] for message in messages]
     missing = {"trade_type": "", "previous_final_update_id": 0}.get(name)
     values = [message.get(field, missing) for message in messages]
     match COLUMNS[kind][name]:
@@ -157,6 +186,46 @@ def stored_columns(folder: Path, market: Market, kind: Kind) -> dict[str, np.nda
         day = np.datetime64(path.parent.name.removeprefix("date=")).astype(np.int64)
         parts["day"].append(np.full(len(table), day))
     return {name: np.concatenate(pieces) for name, pieces in parts.items()}
+
+
+def assert_stored_once(
+    stream: Stream, messages: list[dict], table: dict[str, np.ndarray], *, is_in_order: bool = True
+) -> None:
+    """Every message is there once, value for value: by UTC day of the exchange's time, then in the order of arrival.
+
+    Args:
+        stream: Which one.
+        messages: What the exchange said on it, in order.
+        table: `stored_columns` of its market and kind.
+        is_in_order: Whether they arrived in the exchange's order; else rows are compared in the order of their ids.
+    """
+    _market, kind, symbol = stream
+    expected = expected_columns(stream, messages)
+    own = table["symbol"] == symbol
+    rows = {name: column[own] for name, column in table.items()}
+    assert len(expected["symbol"]) == own.sum()
+    assert np.array_equal(rows["exchange_time"] // DAY_NS, rows["day"])
+    if not is_in_order:
+        expected, rows = _by_key(kind, expected), _by_key(kind, rows)
+    if "exchange_time" in expected:
+        by_day = np.argsort(expected["exchange_time"] // DAY_NS, kind="stable")
+        expected = {name: column[by_day] for name, column in expected.items()}
+    else:
+        expected["exchange_time"] = rows["receive_time"]
+    assert set(COLUMNS[kind]) - {"receive_time"} == set(expected)
+    for name, column in expected.items():
+        assert np.array_equal(_comparable(column), _comparable(rows[name])), name
+
+
+def _by_key(kind: Kind, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    keys = [columns[name] for name in ORDER[kind]]
+    order = np.lexsort(keys[::-1])
+    return {name: column[order] for name, column in columns.items()}
+
+
+def _comparable(column: np.ndarray) -> np.ndarray:
+    """Floats as their bits, so that nothing passes that is only close."""
+    return column.view(np.int64) if column.dtype == np.float64 else column
 
 
 def _type_name(field: pa.Field) -> str:

@@ -12,17 +12,16 @@ import pandas as pd
 import pytest
 from persistence_samples import recorded_lines
 from recordings_support import (
-    DAY_NS,
     FIELDS,
     RECORDINGS,
-    expected_columns,
+    assert_stored_once,
     record,
     stored_columns,
 )
 
 from streamsvc.integrity.verify import verify_folder
 from streamsvc.persistence.raw_export import Telling, Wanted, export_raw
-from streamsvc.schema import COLUMNS, Kind, Market
+from streamsvc.schema import Kind, Market
 
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings (../shared/recordings) are not here")
 
@@ -120,26 +119,10 @@ def test_the_streams_that_were_played_are_those_that_are_looked_at(runs, run):
 def test_every_message_is_in_the_files_once_value_for_value(runs, stored, run, stream):
     """Row after row in the order of arrival, under the UTC day of the exchange's time; received during the run."""
     market, kind, symbol = stream
-    expected = expected_columns(stream, runs[run].messages[stream])
     table = stored(run, market, kind)
-    own = table["symbol"] == symbol
-    rows = {name: column[own] for name, column in table.items()}
-    assert len(expected["symbol"]) == own.sum()
-    assert np.array_equal(rows["exchange_time"] // DAY_NS, rows["day"])
-    assert runs[run].began_ns <= rows["receive_time"].min() <= rows["receive_time"].max() <= runs[run].ended_ns
-    if "exchange_time" in expected:
-        by_day = np.argsort(expected["exchange_time"] // DAY_NS, kind="stable")
-        expected = {name: column[by_day] for name, column in expected.items()}
-    else:
-        expected["exchange_time"] = rows["receive_time"]
-    assert set(COLUMNS[kind]) - {"receive_time"} == set(expected)
-    for name, column in expected.items():
-        assert np.array_equal(_comparable(column), _comparable(rows[name])), name
-
-
-def _comparable(column):
-    """Floats as their bits, so that nothing passes that is only close."""
-    return column.view(np.int64) if column.dtype == np.float64 else column
+    assert_stored_once(stream, runs[run].messages[stream], table)
+    received = table["receive_time"][table["symbol"] == symbol]
+    assert runs[run].began_ns <= received.min() <= received.max() <= runs[run].ended_ns
 
 
 def test_the_days_are_those_of_the_exchange_and_not_of_the_recorder(runs):

@@ -1,5 +1,7 @@
 """TCP connections in memory: bounded, half-closed, reset; and what came out of them on the recorder's side."""
 
+import math
+
 import trio
 
 CAPACITY_BYTES = 256 * 1024
@@ -110,6 +112,29 @@ def open_wire(capacity_bytes=CAPACITY_BYTES):
     """The recorder's end and the exchange's."""
     down, up = Pipe(capacity_bytes), Pipe(capacity_bytes)
     return End(down, up), End(up, down)
+
+
+async def carry(source, target, delay_sec):
+    """Bring what one end reads to another, so much later; then the end of it, whichever kind that is."""
+    on_the_way, arriving = trio.open_memory_channel(math.inf)  # A wire's capacity bounds what is on the way.
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_deliver, arriving, target, delay_sec)
+        async with on_the_way:
+            try:
+                while chunk := await source.receive_some():
+                    on_the_way.send_nowait((trio.current_time(), chunk))
+            except trio.BrokenResourceError:
+                target.reset()
+
+
+async def _deliver(arriving, target, delay_sec):
+    try:
+        async for at, chunk in arriving:
+            await trio.sleep_until(at + delay_sec)
+            await target.send_all(chunk)
+        await target.send_eof()
+    except trio.BrokenResourceError:
+        arriving.close()
 
 
 def messages_in(end, message_bytes_max):

@@ -13,7 +13,7 @@ import trio
 from clocked_doubles import Disk, FaultyFiles, InlineSealers, Told
 from clocked_rest import WireClient, asked
 from clocked_script import most_within
-from clocked_wire import CAPACITY_BYTES, messages_in, open_wire
+from clocked_wire import CAPACITY_BYTES, carry, messages_in, open_wire
 
 from streamsvc.integrity.verify import verify_folder
 from streamsvc.live import Live
@@ -71,6 +71,7 @@ class World:
         is_blackholed: Whether dials wait for ever.
         ssl_context: For `wss` URLs; it trusts nobody unless told.
         capacity_bytes: What lies between the ends of a connection.
+        draw_lag_sec: How much later than said a new connection brings everything it hears, if set.
         message_bytes_max: What the last run takes for one message.
         wires: The recorder's ends of all connections, oldest first, with their hosts.
         lives: The views of all runs.
@@ -97,6 +98,7 @@ class World:
         self.is_blackholed = False
         self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.capacity_bytes = CAPACITY_BYTES
+        self.draw_lag_sec = None
         self.message_bytes_max = 0
         self.wires = []
         self.lives = []
@@ -116,15 +118,21 @@ class World:
         self, *, activity=CALM, symbols=("BTCUSDT",), markets=(Market.SPOT,), tls=None, source=None, **changes
     ):
         """Open a simulated exchange at the hosts of these markets; `changes` are of its options, `source` its seed."""
-        sources = {"seed": 7} | (source or {})
+        more = {"seed": 7} | (source or {})
+        sources = [self.synthetic(market, dict.fromkeys(symbols, activity), **more) for market in markets]
+        return await self.open_exchange_of(sources, is_logging=source is not None, tls=tls, **changes)
+
+    def synthetic(self, market, symbols, **more):
+        """A market that opens now."""
+        return SyntheticSource(market, symbols, start_us=self.wall_ns() // 1000, **more)
+
+    async def open_exchange_of(self, sources, *, is_logging, tls=None, **changes):
+        """Open a simulated exchange of these sources, one a market, at the hosts of all markets."""
         exchange = Exchange(
-            [
-                SyntheticSource(market, dict.fromkeys(symbols, activity), start_us=self.wall_ns() // 1000, **sources)
-                for market in markets
-            ],
-            options={market: attrs.evolve(default_options(market), **changes) for market in markets},
+            sources,
+            options={source.market: attrs.evolve(default_options(source.market), **changes) for source in sources},
             wall_ns=self.wall_ns,
-            is_logging=source is not None,
+            is_logging=is_logging,
         )
         for host, market in HOSTS.items():
             self.servers[host] = partial(exchange.serve_stream, market, tls=tls)
@@ -155,8 +163,17 @@ class World:
             raise self.dial_fault
         ours, theirs = open_wire(self.capacity_bytes)
         self.wires.append((host, ours))
+        if self.draw_lag_sec is not None:
+            theirs = self._lagging(theirs, self.draw_lag_sec())
         self._nursery.start_soon(self.servers[host], theirs)
         return ours
+
+    def _lagging(self, near, lag_sec):
+        """The exchange's end of a line to `near` on which everything takes so long."""
+        far, theirs = open_wire(self.capacity_bytes)
+        self._nursery.start_soon(carry, near, far, lag_sec)
+        self._nursery.start_soon(carry, far, near, lag_sec)
+        return theirs
 
     def reset_all(self, unread_bytes=None):
         """Break every connection that is open; returns how many that were."""
