@@ -73,7 +73,9 @@ class Rotation:
         """When the open segment closes for its age; infinite while there is none."""
         if self.opened_at is None:
             return math.inf
-        return self.opened_at + (self._limits.extreme_sec if self.mode == "extreme" else self._limits.rotate_sec)
+        limits = self._limits
+        # Who wants every file sooner than that is not made to wait by traffic.
+        return self.opened_at + min(limits.rotate_sec, limits.extreme_sec if self.mode == "extreme" else math.inf)
 
     def is_due(self, now: float, size_bytes: int) -> bool:
         """Whether the open segment closes now."""

@@ -34,6 +34,14 @@ def test_one_busy_symbol_shortens_the_rotation():
     assert ("extreme", 30) == (rotation.mode, rotation.due_at())
 
 
+def test_busy_symbols_never_make_the_rotation_longer():
+    """Also where files are wanted sooner than that anyway."""
+    rotation = Rotation(RotationLimits(rotate_sec=10, extreme_sec=30, extreme_rows=1000, segment_bytes=5000))
+    rotation.opened(0)
+    rotation.judge(1, {BTC: 1000})
+    assert ("extreme", 10) == (rotation.mode, rotation.due_at())
+
+
 def test_rows_of_closed_segments_do_not_count():
     rotation = Rotation(LIMITS)
     rotation.opened(0)
