@@ -329,7 +329,12 @@ class Chains:
         self._seen_count, self._seen_since = 0, now
 
     def resumed(self) -> None:
-        """The chains go on from an earlier run: what they miss is to be told and mended."""
+        """The chains go on from an earlier run: what they miss is to be told and mended, and the next hole is its end.
+
+        Replaying what the journal holds has made the chains forget that they were interrupted.
+        """
+        for track in self._tracks.values():
+            track.chain.interrupt("restart")
         self._holed.update({track: None for track in self._tracks.values() if track.chain.missing})
         self._fresh.update(self._holed)
         self.has_epochs = any(track.chain.epoch for track in self._tracks.values())
