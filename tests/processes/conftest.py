@@ -53,9 +53,10 @@ async def stage_of(nursery):
     """Makes exchanges of both markets."""
     stages = []
 
-    async def make(*, tls=None, symbols=SYMBOLS, **rules) -> Stage:
+    async def make(*, tls=None, symbols=SYMBOLS, sources=None, **rules) -> Stage:
         start_us = time.time_ns() // 1000
-        sources = [SyntheticSource(market, symbols, start_us=start_us, seed=market) for market in Market]
+        if sources is None:
+            sources = [SyntheticSource(market, symbols, start_us=start_us, seed=market) for market in Market]
         options = {market: attrs.evolve(default_options(market), **rules) for market in Market}
         exchange = Exchange(sources, options=options)
         stage = Stage(exchange, await nursery.start(partial(serve, exchange, tls=tls)))
