@@ -1,7 +1,7 @@
 """Every call by which this process changes the disk, counted where Python makes it: the n-th fails, or is the last.
 
 It does not matter who calls: journal, publisher, the sealer's own files, `shutil`, `pathlib`. SQLite does not go
-through here; it is taken at its commits.
+through here; it is taken at the commits that make files part of the data set.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from persistence_samples import Crash
+
+from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.files import no_room_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +56,7 @@ class CountedCalls:
             patch.setattr(os, name, self._counted(name, getattr(os, name)))
         patch.setattr(os, "write", self._counted_write(os.write))
         patch.setattr(io, "open", self._counted_open(io.open))
+        patch.setattr(Catalogue, "commit", self._counted("commit", Catalogue.commit))
 
     def _fails(self, name: str) -> bool:
         """Whether this call fails; after the end of the process none comes to anything."""
@@ -76,7 +81,9 @@ class CountedCalls:
                     self._raise()
                 return None
             if self._fails(name):
-                self._raise()
+                # SQLite's own errors have been translated by then.
+                with no_room_mapped() if name == "commit" else nullcontext():
+                    self._raise()
             return call(*args, **more)
 
         return counted

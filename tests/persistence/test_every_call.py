@@ -116,7 +116,7 @@ def test_the_whole_way_is_counted(data_folder):
     calls = CountedCalls()
     assert (ids_of(1), True) == lived(data_folder, 1, calls)
     assert len(calls.made) >= STEPS_MIN
-    wanted = {"open", "write", "fsync", "fdatasync", "replace", "unlink", "mkdir", "rmdir", "close"}
+    wanted = {"open", "write", "fsync", "fdatasync", "replace", "unlink", "mkdir", "rmdir", "close", "commit"}
     assert wanted <= set(calls.made), calls.count()
     assert_all_is_there_once(data_folder, ids_of(1), [1])
 
