@@ -79,6 +79,10 @@ def _hold_signals() -> None:
         signal.signal(number, lambda *_: None)
 
 
+def _date_of(day: datetime | None) -> str | None:
+    return None if day is None else day.date().isoformat()
+
+
 @app.command()
 def run() -> int:
     """Record until SIGTERM or Ctrl-C; both write and seal what is there, a second one stops at once."""
@@ -101,11 +105,14 @@ def config() -> None:
 
 @app.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="One UTC day; all if not given.")
+@click.option("--deep", is_flag=True, help="Read everything again: every value, the journal, what was kept as text.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(folder: Path, *, as_json: bool) -> int:
+def verify(folder: Path, day: datetime | None, *, deep: bool, as_json: bool) -> int:
     """Check a data folder: files, checksums, rows, ids without holes, nothing twice.
 
-    Exits with 0 when it is complete, 1 when ids are missing, 3 when something is damaged or there twice.
+    Exits with 0 when it is complete, 1 when ids are missing and the gap ledger knows it, 3 when something is damaged,
+    there twice, or missing without a word; with --day by that day alone.
     """
     from streamsvc.integrity.report import print_report  # noqa: PLC0415
     from streamsvc.integrity.verify import verify_folder  # noqa: PLC0415
@@ -114,7 +121,7 @@ def verify(folder: Path, *, as_json: bool) -> int:
         if sys.stderr.isatty():
             click.echo(f"\r{done}/{total} files", nl=done == total, err=True)
 
-    report = verify_folder(folder, progress)
+    report = verify_folder(folder, progress, day=_date_of(day), is_deep=deep)
     if as_json:
         click.echo(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode())
     else:
@@ -156,8 +163,7 @@ def compact(folder: Path, day: datetime | None) -> int:
     """
     from streamsvc.persistence.compaction_command import compact_folder  # noqa: PLC0415
 
-    date = day.date().isoformat() if day is not None else None
-    is_complete = compact_folder(folder, date, time.time_ns(), tell=click.echo, pause=lambda: time.sleep(0.5))
+    is_complete = compact_folder(folder, _date_of(day), time.time_ns(), tell=click.echo, pause=lambda: time.sleep(0.5))
     return DONE if is_complete else FAILED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -10,25 +11,32 @@ import attrs
 import numpy as np
 
 from streamsvc.errors import DamagedError
+from streamsvc.integrity.day_gaps import DayIds, rows_of_day
 from streamsvc.integrity.keys import COUNTED_KINDS, StreamPart, columns_needed, shared_keys, split_streams, stream_keys
-from streamsvc.integrity.report import Gap, Report, StreamCoverage
+from streamsvc.integrity.report import Gap, Report, StreamCoverage, gap_of
 from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.persistence.compaction_names import is_compacted
 from streamsvc.persistence.parquet import read_row_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
 
+    from streamsvc.integrity.day_gaps import Day
+    from streamsvc.integrity.day_neighbours import Neighbours
+    from streamsvc.persistence.catalogue import LastId
     from streamsvc.persistence.gap_table import GapRow
     from streamsvc.persistence.manifest import SealedFile
     from streamsvc.schema import Kind, Market
 
     Stream = tuple[str, int]
     """A stream of one market and kind: symbol and epoch."""
+
+    Look = Callable[[Path, SealedFile], Iterable[str]]
+    """Looks deeper into a file: a sentence for all that is wrong; raises DamagedError, OSError."""
 
 _DAY_NS = 86_400_000_000_000
 _HASH_BYTES = 1 << 20
@@ -69,10 +77,21 @@ class KindCheck:
         market: The market.
         ledger: What the gap ledger says is missing of this market and kind.
         report: What is found goes there.
+        look: Looks deeper into every file whose bytes are as they were sealed; None: nobody does.
     """
 
-    def __init__(self, root: Path, kind: Kind, market: Market, ledger: Iterable[GapRow], report: Report) -> None:
+    def __init__(  # noqa: PLR0913 - what it joins
+        self,
+        root: Path,
+        kind: Kind,
+        market: Market,
+        ledger: Iterable[GapRow],
+        report: Report,
+        *,
+        look: Look | None = None,
+    ) -> None:
         self._root = root
+        self._look = look
         self._ledger: dict[Stream, list[GapRow]] = {}
         for row in ledger:
             self._ledger.setdefault((row.symbol, row.epoch), []).append(row)
@@ -88,6 +107,8 @@ class KindCheck:
         self._report.files += 1
         try:
             self._check_bytes(file)
+            for sentence in self._look(self._root / file.path, file) if self._look else ():
+                self._report.add_error(f"{file.path}: {sentence}")
             parts = self._parts(file)
         except (DamagedError, OSError) as fault:
             self._report.add_error(f"{file.path}: {fault}")
@@ -127,35 +148,85 @@ class KindCheck:
         Raises:
             DamagedError, OSError: a file that was sound can no longer be read.
         """
-        by_symbol: dict[str, list[tuple[int, _StreamState]]] = {}
         for (symbol, epoch), state in sorted(self._streams.items()):
-            self._compare_ledger(symbol, epoch, state.coverage)
-            by_symbol.setdefault(symbol, []).append((epoch, state))
+            rows = self._ledger.get((symbol, epoch), [])
+            self._tell_contradictions(rows, state.coverage)
+            self._tell_unknown(symbol, epoch, rows, state.coverage.gaps())
+        self._report.gaps += [gap_of(row) for rows in self._ledger.values() for row in rows]
+        self._tell_the_rest()
+
+    def finish_day(self, day: Day, neighbours: Neighbours, last_ids: Collection[LastId]) -> None:
+        """The same, where the files are those of one day.
+
+        Args:
+            day: The day.
+            neighbours: What lies around it.
+            last_ids: How far the streams of this market and kind have come.
+
+        Raises:
+            DamagedError, OSError: a file that was sound, or one of a neighbouring day, cannot be read.
+        """
+        ids = self._ids_of_day(day, neighbours, last_ids)
+        for symbol, epoch in sorted(ids.keys() | self._ledger.keys()):
+            rows, of_stream = self._ledger.get((symbol, epoch), []), ids.get((symbol, epoch), DayIds())
+            self._tell_contradictions(rows, of_stream.own)
+            self._tell_unknown(symbol, epoch, rows, of_stream.gaps())
+            self._report.gaps += [gap_of(row) for row in rows_of_day(rows, day, of_stream)]
+        self._tell_the_rest()
+
+    def _ids_of_day(self, day: Day, neighbours: Neighbours, last_ids: Collection[LastId]) -> dict[Stream, DayIds]:
+        own = {stream: state.coverage for stream, state in self._streams.items()}
+        if self._kind not in COUNTED_KINDS:
+            return {stream: DayIds(coverage) for stream, coverage in own.items()}
+        going_on = {(last.symbol, last.epoch) for last in last_ids if last.last_exchange_ns >= day.end_ns}
+        after = neighbours.after(going_on)
+        before = neighbours.before(own.keys() | after.keys())
+        none = Coverage()
+        return {
+            stream: DayIds(own.get(stream, none), before.get(stream, none), after.get(stream, none))
+            for stream in own.keys() | after.keys()
+        }
+
+    def _tell_the_rest(self) -> None:
+        by_symbol: dict[str, list[_StreamState]] = {}
+        for (symbol, _), state in sorted(self._streams.items()):
+            by_symbol.setdefault(symbol, []).append(state)
+        counts = Counter(
+            gap.symbol for gap in self._report.gaps if (gap.market, gap.kind) == (self._market.label, self._kind.label)
+        )
         for symbol, epochs in by_symbol.items():
-            self._report_stream(symbol, epochs)
+            self._report_stream(symbol, epochs, counts[symbol])
         self._find_shared({stream for stream, state in self._streams.items() if state.is_overlapping})
 
-    def _report_stream(self, symbol: str, epochs: list[tuple[int, _StreamState]]) -> None:
-        market, kind = self._market.label, self._kind.label
-        gaps = [gap for gap in self._report.gaps if (gap.market, gap.symbol, gap.kind) == (market, symbol, kind)]
-        rows = sum(state.rows for _, state in epochs)
-        first, last = epochs[0][1].first_key, epochs[-1][1].last_key
-        count = len(gaps) if self._kind in COUNTED_KINDS else None
-        self._report.coverage.append(StreamCoverage(market, symbol, kind, rows, first, last, count))
+    def last_keys(self) -> dict[Stream, int]:
+        """The greatest value of the first key column of every stream, as far as files have been added."""
+        return {stream: state.last_key for stream, state in self._streams.items()}
 
-    def _compare_ledger(self, symbol: str, epoch: int, coverage: Coverage) -> None:
-        """Every missing id must be in the ledger, and what the ledger says is missing must not be there."""
-        known = Coverage()
-        for row in self._ledger.get((symbol, epoch), ()):
-            known.add([IdRange(row.first_id, row.last_id)])
+    def _report_stream(self, symbol: str, epochs: list[_StreamState], gaps: int) -> None:
+        rows = sum(state.rows for state in epochs)
+        count = gaps if gaps or self._kind in COUNTED_KINDS else None
+        self._report.coverage.append(
+            StreamCoverage(
+                self._market.label, symbol, self._kind.label, rows, epochs[0].first_key, epochs[-1].last_key, count
+            )
+        )
+
+    def _tell_contradictions(self, rows: Iterable[GapRow], coverage: Coverage) -> None:
+        """What the ledger says is missing must not be there."""
+        for row in rows:
             if coverage.touches(row.first_id, row.last_id):
                 self._report.add_error(
-                    f"ledger: {row.market} {symbol} {row.kind} {row.first_id} to {row.last_id} are said to be missing, "
-                    "and are there"
+                    f"ledger: {row.market} {row.symbol} {row.kind} {row.first_id} to {row.last_id} are said to be "
+                    "missing, and are there"
                 )
+
+    def _tell_unknown(self, symbol: str, epoch: int, rows: Iterable[GapRow], gaps: Iterable[IdRange]) -> None:
+        """Every missing id must be in the ledger."""
+        known = Coverage()
+        known.add(IdRange(row.first_id, row.last_id) for row in rows)
         self._report.gaps += [
             Gap(self._market.label, symbol, self._kind.label, epoch, part.first, part.last)
-            for gap in coverage.gaps()
+            for gap in gaps
             for part in known.lacking(gap)
         ]
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from streamsvc.schema import MARKETS_BY_LABEL, Kind
+from streamsvc.schema import CHAINED_KINDS, MARKETS_BY_LABEL, Kind
+
+if TYPE_CHECKING:
+    from streamsvc.persistence.gap_table import GapRow
+
+_COUNTED = frozenset(kind.label for kind in CHAINED_KINDS)
 
 COMPLETE, KNOWN_LOSS, DAMAGED = 0, 1, 3
 _LINES_MAX = 50
@@ -46,6 +52,30 @@ class Gap:
     last_time_ns: int | None = None
     opened_ns: int | None = None
 
+    @property
+    def ids(self) -> int | None:
+        """How many are missing; None of a kind whose ids do not count its messages."""
+        return self.last_missing_id - self.first_missing_id + 1 if self.kind in _COUNTED else None
+
+
+def gap_of(row: GapRow) -> Gap:
+    """A gap as the ledger has it."""
+    return Gap(
+        market=row.market,
+        symbol=row.symbol,
+        kind=row.kind,
+        epoch=row.epoch,
+        first_missing_id=row.first_id,
+        last_missing_id=row.last_id,
+        status=row.status,
+        cause=row.cause,
+        reason=row.reason,
+        connection=row.connection,
+        first_time_ns=row.first_time_ns,
+        last_time_ns=row.last_time_ns,
+        opened_ns=row.opened_ns,
+    )
+
 
 @attrs.frozen
 class StreamCoverage:
@@ -59,7 +89,8 @@ class StreamCoverage:
         first_id: The first id, of depth the first update's last one. Of kinds without ids it is a time in ns: of
             `kline_1m` the least `event_time`, of the others the least `exchange_time`.
         last_id: The last one.
-        gaps: How many gaps lie between; None where the ids of the kind do not chain, so that nobody can say.
+        gaps: How many gaps there are. Where the ids of the kind do not chain, nobody can see them in the files: then
+            those that the ledger knows, and None where it knows none.
     """
 
     market: str
@@ -84,6 +115,11 @@ class Report:
         unsealed_segments: Journal segments that wait for their sealing; their rows are not looked at.
         quarantined: Messages that were kept as text because they could not be decoded.
         torn_bytes: Bytes at the ends of segments that were never written whole: what a kill or a power cut leaves.
+        repaired: Gaps of the ledger that were filled.
+        repaired_ids: Ids in them, of kinds whose ids count their messages.
+        unsealed_messages: Whole messages in those segments; None unless the check is deep.
+        day: The day that was looked at; None: all.
+        is_deep: Whether everything was read again.
     """
 
     files: int = 0
@@ -94,6 +130,11 @@ class Report:
     unsealed_segments: int = 0
     quarantined: int = 0
     torn_bytes: int = 0
+    repaired: int = 0
+    repaired_ids: int = 0
+    unsealed_messages: int | None = None
+    day: str | None = None
+    is_deep: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -106,6 +147,21 @@ class Report:
     def unknown(self) -> int:
         """Gaps that the ledger does not know."""
         return sum(gap.status == "unknown" for gap in self.gaps)
+
+    @property
+    def missing_ids(self) -> int:
+        """Missing ids of all gaps, of kinds whose ids count their messages."""
+        return sum(gap.ids or 0 for gap in self.gaps)
+
+    @property
+    def gaps_by_status(self) -> dict[str, int]:
+        """How many gaps there are of each status."""
+        return dict(sorted(Counter(gap.status for gap in self.gaps).items()))
+
+    def add_repaired(self, row: GapRow) -> None:
+        """Count a gap that was filled."""
+        self.repaired += 1
+        self.repaired_ids += gap_of(row).ids or 0
 
     def add_error(self, sentence: str) -> None:
         """Note damage. Names in it may come from outside: what a terminal would obey, or is no Unicode, is escaped."""
@@ -137,11 +193,20 @@ class Report:
             "unsealed_segments": self.unsealed_segments,
             "quarantined": self.quarantined,
             "torn_bytes": self.torn_bytes,
+            "missing_ids": self.missing_ids,
+            "gaps_by_status": self.gaps_by_status,
+            "repaired": self.repaired,
+            "repaired_ids": self.repaired_ids,
+            "unsealed_messages": self.unsealed_messages,
+            "day": self.day,
+            "deep": self.is_deep,
+            "exit_code": self.exit_code,
+            "verdict": self.verdict(),
         }
 
     def verdict(self) -> str:
         """One sentence."""
-        what = f"{self.files:,} files, {self.rows:,} rows"
+        what = f"{self.files:,} files, {self.rows:,} rows" + (f" of {self.day}" if self.day else "")
         if self.errors or self.unknown:
             gaps = f"{len(self.gaps):,} gaps, of which the ledger does not know {self.unknown:,}"
             return f"DAMAGED: {what}; {len(self.errors):,} errors, {gaps}"
@@ -150,8 +215,13 @@ class Report:
         return f"COMPLETE: {what}; no id is missing of any kind whose ids chain, nothing is there twice"
 
 
-def _place(of: Gap | StreamCoverage) -> tuple[int, str, int]:
-    return MARKETS_BY_LABEL[of.market], of.symbol, Kind.from_label(of.kind)
+_KIND_PLACES = {kind.label: int(kind) for kind in Kind}
+_LAST = 2**31
+
+
+def _place(of: Gap | StreamCoverage) -> tuple[int, str, int, str]:
+    """What a newer version wrote, of kinds and markets that we do not know, comes last."""
+    return MARKETS_BY_LABEL.get(of.market, _LAST), of.symbol, _KIND_PLACES.get(of.kind, _LAST), of.kind
 
 
 def print_report(report: Report) -> None:
@@ -170,22 +240,30 @@ def print_report(report: Report) -> None:
             numbers=("rows", "first id", "last id", "gaps"),
         )
     )
-    if any(stream.gaps is None for stream in report.coverage):
-        out.print("-: the ids of this kind do not chain, so nobody can tell whether one is missing; times count as ids")
+    if any(stream.kind not in _COUNTED for stream in report.coverage):
+        out.print(
+            "gaps of kinds whose ids do not chain are what the ledger knows (-: nothing), since nobody can see them in "
+            "the files; times count as ids"
+        )
     if report.gaps:
         rows = [
             (g.market, g.symbol, g.kind, str(g.first_missing_id), str(g.last_missing_id),
-             g.last_missing_id - g.first_missing_id + 1, g.status, g.cause)
+             "-" if g.ids is None else g.ids, g.status, g.cause)
             for g in report.gaps[:_LINES_MAX]
         ]  # fmt: skip
         headings = ("market", "symbol", "kind", "first missing", "last missing", "ids", "status", "cause")
         out.print(table("gaps", headings, rows, numbers=headings[3:6]))
         _print_more(out, len(report.gaps))
+    if report.gaps or report.repaired:
+        statuses = [f"{count:,} {status}" for status, count in report.gaps_by_status.items()]
+        repaired = f"{report.repaired:,} repaired ({report.repaired_ids:,} ids)"
+        out.print(f"gaps: {', '.join([*statuses, repaired])}; {report.missing_ids:,} ids are missing")
     for error in report.errors[:_LINES_MAX]:
         out.print(f"error: {error}")
     _print_more(out, len(report.errors))
     if report.unsealed_segments:
-        out.print(f"{report.unsealed_segments:,} journal segments are not sealed yet: `streamsvc run` seals them")
+        holding = "" if report.unsealed_messages is None else f", with {report.unsealed_messages:,} messages"
+        out.print(f"{report.unsealed_segments:,} journal segments{holding} are not sealed yet: `streamsvc run` does it")
     if report.torn_bytes:
         out.print(f"{report.torn_bytes:,} bytes at the ends of segments were not written whole: a kill leaves such")
     if report.quarantined:

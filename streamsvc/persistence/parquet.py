@@ -101,6 +101,18 @@ def read_row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterato
             yield {name: _as_array(frame[name]) for name in frame.columns}
 
 
+def read_types(path: Path) -> dict[str, str]:
+    """The types of a file's columns in their order, in the schema's words; any other word for what it does not have.
+
+    Raises:
+        DamagedError: it is no whole Parquet file.
+        OSError: it cannot be read.
+    """
+    words = {"category": "string", **{dtype: word for word, dtype in _DTYPES.items()}}
+    with path.open("rb") as file, _faults_mapped(path):
+        return {name: words.get(str(dtype), str(dtype)) for name, dtype in ParquetFile(file).dtypes.items()}
+
+
 @attrs.frozen
 class RowGroup:
     """Rows of a file, of equal length in every column.

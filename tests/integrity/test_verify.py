@@ -605,6 +605,15 @@ def test_the_report_as_json(sound, capsysbinary):
         "unsealed_segments": 0,
         "quarantined": 0,
         "torn_bytes": 0,
+        "missing_ids": 3,
+        "gaps_by_status": {"unknown": 1},
+        "repaired": 0,
+        "repaired_ids": 0,
+        "unsealed_messages": None,
+        "day": None,
+        "deep": False,
+        "exit_code": 3,
+        "verdict": "DAMAGED: 14 files, 43 rows; 0 errors, 1 gaps, of which the ledger does not know 1",
     } == report
 
 
