@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from streamsvc.errors import DamagedError
 from streamsvc.integrity.day_gaps import DayIds, rows_of_day
 from streamsvc.integrity.keys import COUNTED_KINDS, StreamPart, columns_needed, shared_keys, split_streams, stream_keys
 from streamsvc.integrity.report import Gap, Report, StreamCoverage, gap_of
+from streamsvc.integrity.sealed_bytes import require_sealed
 from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.persistence.compaction_names import is_compacted
 from streamsvc.persistence.parquet import read_row_groups
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     """Looks deeper into a file: a sentence for all that is wrong; raises DamagedError, OSError."""
 
 _DAY_NS = 86_400_000_000_000
-_HASH_BYTES = 1 << 20
 
 
 @attrs.define
@@ -99,14 +98,16 @@ class KindCheck:
         self._market = market
         self._report = report
         self._columns = [*dict.fromkeys([*columns_needed(kind), "exchange_time"])]
+        self._files = 0
         self._sound: list[SealedFile] = []
         self._streams: dict[Stream, _StreamState] = {}
 
     def add_file(self, file: SealedFile) -> None:
         """Check one file by itself and remember what it holds of each stream."""
+        self._files += 1
         self._report.files += 1
         try:
-            self._check_bytes(file)
+            require_sealed(self._root, file)
             for sentence in self._look(self._root / file.path, file) if self._look else ():
                 self._report.add_error(f"{file.path}: {sentence}")
             parts = self._parts(file)
@@ -198,6 +199,11 @@ class KindCheck:
             self._report_stream(symbol, epochs, counts[symbol])
         self._find_shared({stream for stream, state in self._streams.items() if state.is_overlapping})
 
+    @property
+    def is_all_sound(self) -> bool:
+        """Whether every file that was added could be read and is what was sealed."""
+        return self._files == len(self._sound)
+
     def last_keys(self) -> dict[Stream, int]:
         """The greatest value of the first key column of every stream, as far as files have been added."""
         return {stream: state.last_key for stream, state in self._streams.items()}
@@ -251,19 +257,6 @@ class KindCheck:
         if count := shared_keys(*tables):
             self._report.add_error(f"{files[0].path}, {files[1].path}: {count:,} rows of {stream[0]} are in both files")
 
-    def _check_bytes(self, file: SealedFile) -> None:
-        """What a reader takes from the folders' names must be so; and nothing is read through a link."""
-        folder = f"parquet/{self._kind.label}/market={self._market.label}/date={file.date}"
-        if PurePosixPath(file.path).parent != PurePosixPath(folder):
-            raise DamagedError(f"it does not lie in {folder}, as the catalogue's kind, market and day say")
-        path = self._root / file.path
-        if path.is_symlink():
-            raise DamagedError("it is a link")
-        if not path.is_file():
-            raise DamagedError("the catalogue knows it, but it is not there")
-        if path.stat().st_size != file.size_bytes or _sha256(path) != file.sha256:
-            raise DamagedError("its bytes are not those that were sealed (checksum)")
-
     def _read(self, file: SealedFile) -> dict[str, NDArray[Any]]:
         groups = list(read_row_groups(self._root / file.path, self._columns))
         if not groups:
@@ -278,11 +271,3 @@ def _check_rows(file: SealedFile, rows: int, of_days: set[int]) -> None:
     days = [str(np.datetime64(day, "D")) for day in sorted(of_days)]
     if days != [file.date]:
         raise DamagedError(f"it holds rows of {', '.join(days)}, not of {file.date} alone")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while piece := file.read(_HASH_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()

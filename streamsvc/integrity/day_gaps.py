@@ -3,7 +3,8 @@
 Ids know no midnight: what lies between the last id of the day before and the first one of the day belongs to both days,
 for nobody can say when it would have come. So a day's gaps are looked for in its own ids together with those that lie
 around it, and of the gaps found there those count that touch the day: with one of its ids on either side, or, where the
-day has no id at all, with ids before it on one side and after it on the other.
+day has no id at all, with ids before it on one side and after it on the other. A message that the exchange stamped with
+a time that is days off lies under another day, and its id looks missing here; a check of all days finds it there.
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamsvc.errors import DamagedError
 from streamsvc.integrity.day_gaps import Day
 from streamsvc.integrity.keys import columns_needed, split_streams
+from streamsvc.integrity.sealed_bytes import require_sealed
 from streamsvc.integrity.sequence import Coverage
 from streamsvc.persistence.compaction_names import is_compacted, may_hold
 from streamsvc.persistence.parquet import read_coded
@@ -84,8 +86,11 @@ class Neighbours:
 
     def _ids(self, date: str, streams: set[Stream], first_ns: int, end_ns: int) -> dict[Stream, Coverage]:
         found: dict[Stream, Coverage] = {}
-        for path in self._paths(date, {symbol for symbol, _ in streams}, first_ns, end_ns):
-            for group in read_coded(path, [*self._columns, "exchange_time"], ("exchange_time", first_ns, end_ns)):
+        for file in self._chosen(date, {symbol for symbol, _ in streams}, first_ns, end_ns):
+            self._require_sealed(file)
+            for group in read_coded(
+                self._root / file.path, [*self._columns, "exchange_time"], ("exchange_time", first_ns, end_ns)
+            ):
                 times = group.columns["exchange_time"]
                 chosen = (times >= first_ns) & (times < end_ns)
                 if not chosen.any():
@@ -98,9 +103,15 @@ class Neighbours:
                         found.setdefault(stream, Coverage()).add(part.ranges)
         return found
 
-    def _paths(self, date: str, symbols: set[str], first_ns: int, end_ns: int) -> Iterator[Path]:
+    def _require_sealed(self, file: SealedFile) -> None:
+        try:
+            require_sealed(self._root, file)
+        except DamagedError as fault:
+            raise DamagedError(f"{file.path}, whose ids tell what is missing at midnight: {fault}") from fault
+
+    def _chosen(self, date: str, symbols: set[str], first_ns: int, end_ns: int) -> Iterator[SealedFile]:
         for file in self._files:
             if file.date == date and file.last_exchange_ns >= first_ns and file.first_exchange_ns < end_ns:
                 name = PurePosixPath(file.path).name
                 if not is_compacted(name) or any(may_hold(name, symbol) for symbol in symbols):
-                    yield self._root / file.path
+                    yield file

@@ -32,7 +32,7 @@ from streamsvc.persistence.layout import JOURNAL_SUFFIX, DataFolder
 from streamsvc.schema import MARKETS_BY_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from streamsvc.persistence.catalogue import LastId
@@ -116,7 +116,8 @@ class _Check:
                 for fault in catalogue.faults():
                     report.add_error(f"{self.folder.catalogue.name}: {fault}")
             # While the service records, the files hold what the first of two looks says, and no more than the second.
-            before, files, ledger = catalogue.last_ids(), catalogue.sealed_files(), catalogue.gaps()
+            before = catalogue.last_ids()
+            files, ledger = catalogue.sealed_files(), catalogue.gaps()
             ends = before, catalogue.last_ids()
             missing = [row for row in ledger if row.status != REPAIRED]
             self._check_kinds(files, missing, ends, report)
@@ -134,7 +135,7 @@ class _Check:
         """Check all files, one market and kind after the other, in the order of their days and segments."""
         total, done = sum(map(self._is_own, files)), 0
         oldest_date = min((file.date for file in files), default="")
-        for (kind, market), of_kind, rows in _by_kind(files, missing):
+        for (kind, market), of_kind, rows in _by_kind(files, missing, ends[0] if self.is_deep else ()):
             own = list(filter(self._is_own, of_kind))
             if kind not in _KINDS_BY_LABEL or market not in MARKETS_BY_LABEL:
                 self._tell_unknown_kind(kind, market, len(own), rows, report)
@@ -155,7 +156,7 @@ class _Check:
                 check.finish()
             except (DamagedError, OSError) as fault:
                 report.add_error(str(fault))
-            if self.is_deep:
+            if self.is_deep and check.is_all_sound:
                 for sentence in compare_last_ids(place[0], check.last_keys(), before, after, oldest_date):
                     report.add_error(f"catalogue: {market} {sentence}")
 
@@ -202,11 +203,13 @@ class _Check:
 
 
 def _by_kind(
-    files: list[SealedFile], missing: list[GapRow]
+    files: list[SealedFile], missing: list[GapRow], streams: Iterable[LastId]
 ) -> Iterator[tuple[tuple[str, str], list[SealedFile], list[GapRow]]]:
-    """Files and rows of the ledger of each kind and market that has any."""
+    """The files and the rows of the ledger of each kind and market that has any, or one of the streams."""
     of_kinds = {place: list(group) for place, group in groupby(sorted(files, key=_place), key=_place)}
-    for place in sorted(of_kinds.keys() | {_place(row) for row in missing}):
+    places = of_kinds.keys() | {_place(row) for row in missing}
+    places |= {(last.kind.label, last.market.label) for last in streams}
+    for place in sorted(places):
         yield place, of_kinds.get(place, []), [row for row in missing if _place(row) == place]
 
 
