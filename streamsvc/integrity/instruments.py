@@ -167,7 +167,7 @@ class Instruments:
 
     async def _fetch(self) -> ExchangeInfo:
         body = await self._governor.get(exchange_info_request(self._market), Urgency.NORMAL)
-        # 20 MB of spot take 20 to 30 ms to read.
+        # 20 MB of spot take 20 to 30 ms to read; in a thread the loop waits for the longest call of the decoder only.
         return await self._run_blocking(parse_exchange_info, body, self._symbols)
 
     async def _record(self, info: ExchangeInfo) -> None:
