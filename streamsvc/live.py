@@ -65,7 +65,7 @@ class Live:
         return {
             "received": counts.received,
             "duplicates": counts.duplicates,
-            "backfilled": counts.backfilled,
+            "backfilled": self.intake.fetched.rows,
             "notices": counts.notices,
             "quarantined": counts.quarantined,
             "shed": counts.shed,

@@ -65,7 +65,7 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
             has_key=settings.binance_api_key is not None,
             governor=governor,
             chains=intake.chains,
-            intake=intake,
+            intake=intake.fetched,
             ledger=ledger,
         )
 
@@ -73,7 +73,7 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
             market,
             chains=intake.chains,
             governor=governor,
-            recorder=intake,
+            recorder=intake.fetched,
             interval_sec=settings.snapshot_interval_sec,
             levels=settings.snapshot_levels,
         )
@@ -82,7 +82,7 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
             market,
             settings.spot_symbols if market is Market.SPOT else settings.futures_symbols,
             governor=governor,
-            recorder=intake,
+            recorder=intake.fetched,
             run_blocking=around.run_blocking,
             interval_sec=settings.instruments_interval_sec,
             rng=around.rng,

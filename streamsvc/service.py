@@ -121,6 +121,7 @@ async def run(
                     async with trio.open_nursery() as stream_nursery:
                         shutdown.ends(stream_nursery.cancel_scope)
                         stream_nursery.start_soon(ledger.run)
+                        stream_nursery.start_soon(intake.held.run)
                         await stream_nursery.start(supervisor.run)
                         around.notifier.ready()
                         logger.info("ready", connections=len(plans), streams=len(health.streams()))
@@ -145,6 +146,7 @@ async def run(
                 await shutdown.guard(record)
                 # Where the writer has failed, nothing can be told any more; it says so itself.
                 with suppress(trio.BrokenResourceError):
+                    intake.held.release()
                     ledger.tell()
         logger.info("stopped", messages=intake.counts.accepted, **live.summary())
         live.ended.set()

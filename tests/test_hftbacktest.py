@@ -63,7 +63,7 @@ def record(lines, root):
         if text.startswith(b'{"stream"'):
             block, _ = intake.read(Market.FUTURES, 1, Batch([text], now_ns, len(text)), now_ns / 1e9)
         else:
-            intake.record_snapshot(streams[Kind.DEPTH], 0, text)
+            intake.fetched.record_snapshot(streams[Kind.DEPTH], 0, text)
             block = receiver.receive_nowait()
         blocks.append(block)
     folder = make_folder(root / "data")

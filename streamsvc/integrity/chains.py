@@ -12,6 +12,7 @@ from streamsvc.integrity.ledger import Overdue
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard, may_be_missing
 from streamsvc.integrity.seen import Seen
 from streamsvc.integrity.sequence import Coverage, IdRange, covered
+from streamsvc.integrity.takeover import Takeover
 from streamsvc.log import logger
 from streamsvc.schema import Kind, Market
 from streamsvc.venues.binance_heads import NO_EVENT_TIME
@@ -59,14 +60,16 @@ class Track:
         "seen",
         "seen_until",
         "stream",
+        "takeover",
     )
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.chain = Chain()
         self.book: BookChain[None] | None = None
+        self.takeover: Takeover | None = None
         if stream.kind is Kind.DEPTH:
-            self.book = BookChain(stream.market, BOOK_HELD_MAX)
+            self.book, self.takeover = BookChain(stream.market, BOOK_HELD_MAX), Takeover()
         self._told_state = BookState.SYNCING
         self._unfed: list[tuple[int, int, int]] = []
         self.is_begun = False
@@ -169,6 +172,10 @@ class Chains:
         if verdict is Verdict.DUPLICATE:
             self.duplicates += 1
             return False
+        if track.takeover is not None and verdict is Verdict.NEW:
+            track.takeover.primary = connection
+            if track.takeover.held:
+                self.duplicates += track.takeover.passed(last + 1) if chain.epoch == epoch else track.takeover.clear()
         if chain.epoch != epoch:
             self.has_epochs = True
             track.lose_book()

@@ -230,6 +230,11 @@ class Chain:
         self._behind_id = first if self._behind_id is None else self._behind_id
         return False
 
+    @property
+    def expected_id(self) -> int | None:
+        """The id that continues the chain, through interruptions as well; None before the first."""
+        return self._next_taken_id if self.next_id is None else self.next_id
+
     def pass_over(self, last_id: int, now: float) -> bool:
         """The exchange's last id is this one: whether that is beyond ours. What lies between is missing from now on."""
         expected = self._next_taken_id if self.next_id is None else self.next_id

@@ -11,6 +11,7 @@ from clocked_skew import SkewedEnd
 from clocked_world import HOSTS
 from test_clocked_turnover import BUSY, SPOT, all_kinds
 
+from streamsvc import dataset
 from streamsvc.integrity.rebuild import rebuild_book
 from streamsvc.schema import Kind, Market
 from streamsvc.simulator.market import Activity
@@ -153,6 +154,15 @@ async def test_both_copies_of_a_quiet_symbol_are_silent(world):
     assert 0 == world.verify().exit_code
 
 
+def depth_seams(world, market):
+    """Order-book updates in the data set, and how many of them do not begin where the one before ended."""
+    rows = dataset.load(world.folder, "depth", "BTCUSDT", 0, 2**62, market=market.label)
+    updates = rows.drop_duplicates(["first_update_id", "final_update_id"])
+    before = updates["final_update_id"].shift()
+    joins = updates["first_update_id"] - 1 if market is SPOT else updates["previous_final_update_id"]
+    return len(updates), int((joins != before).sum()) - 1
+
+
 async def test_the_last_copy_dies(world):
     """Only then is a hole due to a broken connection, and the stream down."""
     exchange = await world.open_exchange(activity=BUSY)
@@ -200,3 +210,6 @@ async def test_the_copies_stamp_and_cut_differently(world, market, skew_ms):
     assert ([], [], 0) == (report.errors, report.gaps, report.exit_code)
     assert [] == world.log.events("book_lost") + world.log.events("gap_opened") + world.log.events("ids_started_over")
     assert rebuild_book(world.folder, "BTCUSDT", moment_ns)
+    updates, seams = depth_seams(world, market)
+    assert updates > 500
+    assert seams <= 16, "one connection is recorded, and another only where it takes over"

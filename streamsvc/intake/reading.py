@@ -16,37 +16,32 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
-import trio
 
 from streamsvc.batch import Batch, Block, BlockSender
 from streamsvc.gap import NOTE_KIND
+from streamsvc.intake.fetched import Fetched
+from streamsvc.intake.held import HeldUpdates
+from streamsvc.intake.lanes import Lane, levels_of, refusal
+from streamsvc.intake.port import IntakePort
 from streamsvc.integrity.chains import Chains
 from streamsvc.integrity.latency import Latency
-from streamsvc.log import logger
-from streamsvc.schema import CHAINED_KINDS, TRADE_KINDS, Kind, Market, Source
+from streamsvc.schema import Kind, Market, Source
 from streamsvc.venues.binance_heads import (
     DECODE_ERRORS,
     decode_heads,
     decode_notice,
     describe,
-    head_decoder,
-    head_type,
     is_notice,
 )
-from streamsvc.venues.binance_rest import journal_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from streamsvc.integrity.chains import Track
     from streamsvc.streams.plan import ConnectionPlan
     from streamsvc.venues.binance_heads import Envelope
-    from streamsvc.venues.venue import Stream
-    from streamsvc.watchdog.health import Health, StreamHealth
+    from streamsvc.watchdog.health import Health
 
 _NAME_BEGIN = len(b'{"stream":"')
-_DEPTH_BRACKETS = 2
-"""Brackets of an order-book update that are no level: its two lists."""
 
 
 class Quarantine(Protocol):
@@ -54,36 +49,6 @@ class Quarantine(Protocol):
 
     def put(self, *, market: Market, connection: int, received_ns: int, reason: str, text: bytes) -> None:
         """Keep a text with the reason, or count it where there is no room."""
-
-
-class _Lane:
-    """A stream as the hot path sees it: how to read it, and whose health it marks."""
-
-    __slots__ = (
-        "chain",
-        "decode",
-        "head_type",
-        "health",
-        "is_chained",
-        "is_depth",
-        "is_trade",
-        "kind_number",
-        "symbol",
-        "track",
-    )
-
-    def __init__(self, health: StreamHealth, track: Track) -> None:
-        stream = health.stream
-        self.decode: Callable[[bytes], Any] = head_decoder(stream.market, stream.kind)
-        self.head_type: type[Any] = head_type(stream.market, stream.kind)
-        self.health = health
-        self.is_depth = stream.kind is Kind.DEPTH
-        self.is_trade = stream.kind in TRADE_KINDS
-        self.is_chained = stream.kind in CHAINED_KINDS
-        self.track = track
-        self.chain = track.chain
-        self.kind_number = int(stream.kind)
-        self.symbol = stream.symbol
 
 
 class _Taken:
@@ -107,15 +72,14 @@ class _Taken:
 
 @attrs.define
 class IntakeCounts:
-    """What became of the messages that connections brought, and of REST `backfilled`.
+    """What became of the messages that connections brought.
 
-    received = accepted + duplicates + notices + quarantined + shed
+    received = accepted + duplicates + notices + quarantined + shed, once nothing is held any more
     """
 
     received: int = 0
     accepted: int = 0
     duplicates: int = 0
-    backfilled: int = 0
     notices: int = 0
     quarantined: int = 0
     shed: int = 0
@@ -151,11 +115,13 @@ class Intake:
         self.wall_ns = wall_ns
         self.is_disk_full: Callable[[], bool] = lambda: False
         self.chains = Chains(health.streams())
-        self._lanes: dict[tuple[Market, int], dict[str, _Lane]] = {(market, 0): {} for market in Market}
+        self._lanes: dict[tuple[Market, int], dict[str, Lane]] = {(market, 0): {} for market in Market}
         for slot in health.slots():
             lanes = self._lanes.setdefault((slot.stream.market, slot.copy), {})
-            lanes[slot.stream.name] = _Lane(slot, self.chains.track(slot.stream))
+            lanes[slot.stream.name] = Lane(slot, self.chains.track(slot.stream))
         self.counts = IntakeCounts()
+        self.fetched = Fetched(self.chains, sender, wall_ns)
+        self.held = HeldUpdates(self.chains, sender, self.counts)
 
     def open_port(self, plan: ConnectionPlan, number: int) -> IntakePort:
         """The port of one attempt of a connection; `number` is unique within the run and goes into the journal."""
@@ -198,7 +164,7 @@ class Intake:
             lane = lanes.get(envelope.stream)
             head: Any = envelope.data
             if lane is None or type(head) is not lane.head_type or head.s != lane.symbol:
-                self._refuse(market, connection, batch, text, _reason(lane, head))
+                self._refuse(market, connection, batch, text, refusal(lane, head))
                 continue
             health = lane.health
             health.last_message = now
@@ -213,7 +179,7 @@ class Intake:
                 lane.track.last_head = head
                 lane.track.last_received_ns = batch.received_ns
             if lane.is_depth:
-                health.more_rows += max(1, text.count(b"[") - _DEPTH_BRACKETS) - 1
+                health.more_rows += levels_of(text) - 1
             if head.E < late_from_ms:
                 health.late_messages += 1
                 health.latency_ms = received_ms - head.E
@@ -230,13 +196,16 @@ class Intake:
         return self._block(market, connection, batch, taken), notices
 
     def _takes(  # noqa: PLR0913, PLR0917 - what is known of a message
-        self, lane: _Lane, head: Any, text: bytes, received_ns: int, now: float, connection: int
+        self, lane: Lane, head: Any, text: bytes, received_ns: int, now: float, connection: int
     ) -> bool:
         """Whether a message is recorded: it is none that was seen already."""
         track = lane.track
+        is_doubled = track in self.chains.doubled
+        if is_doubled and lane.is_depth and self.held.waits(lane, head, text, received_ns, now, connection):
+            return False
         if lane.is_chained and not self.chains.takes(track, head, now, connection):
             return False
-        if track in self.chains.doubled and self._is_repeated(lane, head, text, now, connection):
+        if is_doubled and self._is_repeated(lane, head, text, now, connection):
             return False
         if not lane.is_chained:
             if track.broken is not None:
@@ -244,7 +213,7 @@ class Intake:
             track.last_head, track.last_received_ns = head, received_ns
         return True
 
-    def _is_repeated(self, lane: _Lane, head: Any, text: bytes, now: float, connection: int) -> bool:
+    def _is_repeated(self, lane: Lane, head: Any, text: bytes, now: float, connection: int) -> bool:
         """Whether another connection brought a message whose ids do not chain; the keys are those of `binance.md`."""
         order = head.E
         match lane.track.stream.kind:
@@ -275,56 +244,6 @@ class Intake:
             messages=taken.messages,
             size_bytes=batch.size_bytes if is_whole and not noted else sum(map(len, taken.messages)),
             epochs=taken.epochs or None,
-        )
-
-    async def wait_room(self) -> None:
-        """Wait until the writer's channel has room."""
-        await self._sender.wait_room()
-
-    def record_snapshot(self, stream: Stream, epoch: int, body: bytes) -> None:
-        """Record an order book that REST gave, right after `wait_room`.
-
-        Args:
-            stream: The stream of its updates.
-            epoch: The epoch of their ids.
-            body: The exchange's own JSON.
-        """
-        text = journal_text(stream.symbol, body)
-        self._put_fetched(stream.market, Kind.DEPTH_SNAPSHOT, [text], [], epoch)
-
-    def record_instruments(self, market: Market, time_ms: int, symbols: Sequence[tuple[str, bytes]]) -> None:
-        """Record symbols of an answer, name and JSON of each, right after `wait_room`; `time_ms` is the exchange's."""
-        texts = [journal_text(symbol, raw, time_ms=time_ms) for symbol, raw in symbols]
-        self._put_fetched(market, Kind.INSTRUMENT, texts, [], 0)
-
-    def take_fetched(self, stream: Stream, epoch: int, rows: Sequence[tuple[int, bytes]]) -> int:
-        """Record what is still missing of the rows that REST gave, right after `wait_room`; returns how many.
-
-        Args:
-            stream: Whose trades they are.
-            epoch: The epoch of their ids.
-            rows: Their ids, and the exchange's own JSON of each.
-        """
-        missing = [raw for number, raw in rows if self.chains.take_fetched(stream, epoch, number)]
-        texts = [journal_text(stream.symbol, raw) for raw in missing]
-        if texts:
-            self._put_fetched(stream.market, stream.kind, texts, self.chains.notes(self.wall_ns()), epoch)
-            self.counts.backfilled += len(texts)
-        return len(texts)
-
-    def _put_fetched(self, market: Market, kind: Kind, texts: list[bytes], notes: list[bytes], epoch: int) -> None:
-        messages = texts + notes
-        self._sender.put_nowait(
-            Block(
-                market=market,
-                source=Source.REST,
-                connection=0,
-                received_ns=self.wall_ns(),
-                kinds=bytes([kind]) * len(texts) + bytes([NOTE_KIND]) * len(notes),
-                messages=messages,
-                size_bytes=sum(map(len, messages)),
-                epochs=[epoch] * len(texts) + [0] * len(notes) if epoch else None,
-            )
         )
 
     def _decode(
@@ -368,63 +287,3 @@ class Intake:
         self._quarantine.put(
             market=market, connection=connection, received_ns=batch.received_ns, reason=reason, text=text
         )
-
-
-def _reason(lane: _Lane | None, head: Any) -> str:
-    if lane is None:
-        return "unknown_stream"
-    return "symbol_mismatch" if type(head) is lane.head_type else "wrong_shape"
-
-
-class IntakePort:
-    """One attempt of one connection: its way into the intake. The connection closes it."""
-
-    def __init__(self, intake: Intake, plan: ConnectionPlan, number: int, sender: BlockSender) -> None:
-        self._intake = intake
-        self._plan = plan
-        self._number = number
-        self._sender = sender
-        self._heard_ns = 0
-        self._is_open = False
-        intake.chains.dialled(plan.streams, number, trio.current_time())
-
-    def opened(self) -> None:
-        """The connection stands and its streams were asked for."""
-        plan, now = self._plan, trio.current_time()
-        self._is_open = True
-        self._heard_ns = self._intake.wall_ns()
-        self._intake.health.subscribed(plan.streams, now, connection=plan.name, copy=plan.copy)
-        self._intake.chains.connected(plan.streams, self._number, now, self._heard_ns)
-
-    async def wait_room(self) -> None:
-        """Wait until the writer's channel has room."""
-        await self._sender.wait_room()
-
-    def take(self, batch: Batch) -> list[bytes]:
-        """Take in a batch, right after `wait_room`, and put it; returns the notices in it."""
-        self._heard_ns = batch.received_ns
-        now = trio.current_time()
-        block, notices = self._intake.read(self._plan.market, self._number, batch, now, self._plan.copy)
-        if block is not None:
-            self._sender.put_nowait(block)
-        return notices
-
-    def leave(self, batch: Batch) -> None:
-        """Take in what was read before the connection ended, or drop it on purpose where the writer has no room."""
-        if self._sender.has_room:
-            self.take(batch)
-            return
-        counts = self._intake.counts
-        counts.received += len(batch.messages)
-        counts.shed += len(batch.messages)
-        logger.warning("messages_shed", connection=self._plan.name, messages=len(batch.messages), cause="shed")
-
-    def close(self, cause: str) -> None:
-        """The connection is gone."""
-        self._sender.close()
-        if cause == "shed" and self._intake.is_disk_full():
-            cause = "disk"
-        streams, now = self._plan.streams, trio.current_time()
-        self._intake.chains.disconnected(streams, self._number, cause, now, self._heard_ns)
-        if self._is_open:
-            self._intake.health.unsubscribed(streams, self._plan.copy)

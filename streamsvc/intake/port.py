@@ -1,0 +1,68 @@
+"""The way of one attempt of one connection into the intake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from streamsvc.log import logger
+
+if TYPE_CHECKING:
+    from streamsvc.batch import Batch, BlockSender
+    from streamsvc.intake.reading import Intake
+    from streamsvc.streams.plan import ConnectionPlan
+
+
+class IntakePort:
+    """One attempt of one connection: its way into the intake. The connection closes it."""
+
+    def __init__(self, intake: Intake, plan: ConnectionPlan, number: int, sender: BlockSender) -> None:
+        self._intake = intake
+        self._plan = plan
+        self._number = number
+        self._sender = sender
+        self._heard_ns = 0
+        self._is_open = False
+        intake.chains.dialled(plan.streams, number, trio.current_time())
+
+    def opened(self) -> None:
+        """The connection stands and its streams were asked for."""
+        plan, now = self._plan, trio.current_time()
+        self._is_open = True
+        self._heard_ns = self._intake.wall_ns()
+        self._intake.health.subscribed(plan.streams, now, connection=plan.name, copy=plan.copy)
+        self._intake.chains.connected(plan.streams, self._number, now, self._heard_ns)
+
+    async def wait_room(self) -> None:
+        """Wait until the writer's channel has room."""
+        await self._sender.wait_room()
+
+    def take(self, batch: Batch) -> list[bytes]:
+        """Take in a batch, right after `wait_room`, and put it; returns the notices in it."""
+        self._heard_ns = batch.received_ns
+        now = trio.current_time()
+        block, notices = self._intake.read(self._plan.market, self._number, batch, now, self._plan.copy)
+        if block is not None:
+            self._sender.put_nowait(block)
+        return notices
+
+    def leave(self, batch: Batch) -> None:
+        """Take in what was read before the connection ended, or drop it on purpose where the writer has no room."""
+        if self._sender.has_room:
+            self.take(batch)
+            return
+        counts = self._intake.counts
+        counts.received += len(batch.messages)
+        counts.shed += len(batch.messages)
+        logger.warning("messages_shed", connection=self._plan.name, messages=len(batch.messages), cause="shed")
+
+    def close(self, cause: str) -> None:
+        """The connection is gone."""
+        self._sender.close()
+        if cause == "shed" and self._intake.is_disk_full():
+            cause = "disk"
+        streams, now = self._plan.streams, trio.current_time()
+        self._intake.chains.disconnected(streams, self._number, cause, now, self._heard_ns)
+        if self._is_open:
+            self._intake.health.unsubscribed(streams, self._plan.copy)
