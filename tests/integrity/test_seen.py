@@ -1,9 +1,15 @@
 """Messages without chained ids that two connections bring."""
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamsvc.integrity import chains as chains_module
+from streamsvc.integrity.chains import Chains
 from streamsvc.integrity.seen import Seen
+from streamsvc.schema import Kind, Market
+from streamsvc.venues.venue import Stream
 
 FAST, SLOW = 1, 2
 
@@ -72,3 +78,24 @@ def test_nothing_is_new_twice_however_far_one_lags(steps):
             if not seen.is_repeated(places[connection], places[connection], connection):
                 new.append(places[connection])
     assert len(new) == len(set(new))
+
+
+def test_what_is_remembered_of_all_streams_is_bounded(monkeypatch):
+    """However many messages come between two looks, and however many streams there are: 200 bytes for each of `SEEN_MAX`."""
+    monkeypatch.setattr(chains_module, "SEEN_MAX", 10_000)
+    streams = [Stream(Market.SPOT, Kind.BOOK_TICKER, f"S{n}", f"s{n}@bookTicker", "") for n in range(4)]
+    chains = Chains(streams)
+    for connection in (FAST, SLOW):
+        chains.dialled(streams, connection, 0.0)
+        chains.connected(streams, connection)
+    tracks = [chains.track(stream) for stream in streams]
+    ids = range(400_900_217_000, 400_900_217_000 + 40_000)
+    tracemalloc.start()
+    for number in ids:
+        for track in tracks:
+            assert not chains.is_repeated(track, number, number, FAST, 1.0)
+    used_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used_bytes < 200 * 10_000
+    for number in (ids[0], ids[-2000]):
+        assert all(chains.is_repeated(track, number, number, SLOW, 1.0) for track in tracks)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamsvc.errors import UsageError
 from streamsvc.schema import STREAM_KINDS, Kind, Market
-from streamsvc.streams.plan import plan_connections
+from streamsvc.streams.plan import plan_connections, repeat_plans
 from streamsvc.venues.binance_futures import BinanceFutures
 from streamsvc.venues.binance_spot import BinanceSpot
 
@@ -108,3 +108,14 @@ def test_symbol_too_long_for_any_url():
     """The user is told which."""
     with pytest.raises(UsageError, match="xxx@trade"):
         plan_connections(SPOT, ["X" * 9000], [Kind.TRADE])
+
+
+def test_every_plan_twice():
+    """Each copy has a name of its own; the first copies come first, so that every stream is there early."""
+    plans = plan_connections(FUTURES, ["BTCUSDT"], [Kind.TRADE, Kind.DEPTH])
+    doubled = repeat_plans(plans, 2)
+    names = [plan.name for plan in plans]
+    assert [*names, *(f"{name}-b" for name in names)] == [plan.name for plan in doubled]
+    assert [0] * len(plans) + [1] * len(plans) == [plan.copy for plan in doubled]
+    assert [plan.streams for plan in plans] * 2 == [plan.streams for plan in doubled]
+    assert plans == repeat_plans(plans, 1)
