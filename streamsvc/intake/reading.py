@@ -115,9 +115,11 @@ class Intake:
         self.wall_ns = wall_ns
         self.is_disk_full: Callable[[], bool] = lambda: False
         self.chains = Chains(health.streams())
-        self._lanes: dict[tuple[Market, int], dict[str, Lane]] = {(market, 0): {} for market in Market}
+        self._lanes: dict[Market, list[dict[str, Lane]]] = {
+            market: [{} for _ in range(health.copies)] for market in Market
+        }
         for slot in health.slots():
-            lanes = self._lanes.setdefault((slot.stream.market, slot.copy), {})
+            lanes = self._lanes[slot.stream.market][slot.copy]
             lanes[slot.stream.name] = Lane(slot, self.chains.track(slot.stream))
         self.counts = IntakeCounts()
         self.fetched = Fetched(self.chains, sender, wall_ns)
@@ -152,7 +154,7 @@ class Intake:
         """
         # Where two connections bring a stream, or the first message after a break is to come, each one is looked at.
         is_careful = bool(self.chains.doubled or self.chains.broken)
-        lanes, lateness = self._lanes[market, copy], self.latency.by_market[market]
+        lanes, lateness = self._lanes[market][copy], self.latency.by_market[market]
         received_ms = batch.received_ns // 1_000_000 + lateness.offset_ms
         late_from_ms = received_ms - lateness.limit_ms
         taken = _Taken()
@@ -260,8 +262,7 @@ class Intake:
         self, market: Market, connection: int, batch: Batch, text: bytes, notices: list[bytes]
     ) -> Envelope[Any] | None:
         # The exchange writes the stream's name first and without spaces; whoever does not takes the slower way.
-        # Every copy of a stream is read alike.
-        lanes = self._lanes[market, 0]
+        lanes = self._lanes[market][0]  # Every copy of a stream is read alike.
         lane = lanes.get(text[_NAME_BEGIN : text.find(b'"', _NAME_BEGIN)].decode("utf-8", "replace"))
         try:
             if lane is None:

@@ -125,6 +125,7 @@ class Health:
     """
 
     def __init__(self, streams: Iterable[Stream], copies: int = 1) -> None:
+        self.copies = copies
         self._slots = {
             (stream.market, stream.name, copy): StreamHealth(stream, copy)
             for stream in streams

@@ -81,7 +81,7 @@ def test_nothing_is_new_twice_however_far_one_lags(steps):
 
 
 def test_what_is_remembered_of_all_streams_is_bounded(monkeypatch):
-    """However many messages come between two looks, and however many streams there are: 200 bytes for each of `SEEN_MAX`."""
+    """However many messages come between two looks, and however many streams there are: 200 bytes a key."""
     monkeypatch.setattr(chains_module, "SEEN_MAX", 10_000)
     streams = [Stream(Market.SPOT, Kind.BOOK_TICKER, f"S{n}", f"s{n}@bookTicker", "") for n in range(4)]
     chains = Chains(streams)
