@@ -79,6 +79,12 @@ def _hold_signals() -> None:
         signal.signal(number, lambda *_: None)
 
 
+def _show_files(done: int, total: int) -> None:
+    """Tell how far a reading of many files has come, where somebody looks."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{done}/{total} files", nl=done == total, err=True)
+
+
 def _date_of(day: datetime | None) -> str | None:
     return None if day is None else day.date().isoformat()
 
@@ -117,16 +123,40 @@ def verify(folder: Path, day: datetime | None, *, deep: bool, as_json: bool) -> 
     from streamsvc.integrity.report import print_report  # noqa: PLC0415
     from streamsvc.integrity.verify import verify_folder  # noqa: PLC0415
 
-    def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\r{done}/{total} files", nl=done == total, err=True)
-
-    report = verify_folder(folder, progress, day=_date_of(day), is_deep=deep)
+    found = verify_folder(folder, _show_files, day=_date_of(day), is_deep=deep)
     if as_json:
-        click.echo(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode())
+        click.echo(orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2).decode())
     else:
-        print_report(report)
-    return report.exit_code
+        print_report(found)
+    return found.exit_code
+
+
+@app.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), required=True, help="The UTC day.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder, which gets DAY.json and DAY.txt; only the verdict is printed then.",
+)
+def report(folder: Path, day: datetime, *, as_json: bool, out: Path | None) -> int:
+    """Tell the quality of a day: coverage, gaps, silences, latencies, order books, of every stream.
+
+    What waits in the journal is not looked at. Exits with 1 when a file could not be used.
+    """
+    from streamsvc.integrity.quality_day import measure_day  # noqa: PLC0415
+    from streamsvc.integrity.quality_report import print_quality, quality_json, write_report  # noqa: PLC0415
+
+    quality = measure_day(folder, day.date().isoformat(), time.time_ns(), _show_files)
+    written = [] if out is None else write_report(quality, out)
+    if as_json:
+        click.echo(quality_json(quality).decode())
+    elif out is None:
+        print_quality(quality)
+    else:
+        click.echo("\n".join([*map(str, written), quality.verdict()]))
+    return FAILED if quality.errors else DONE
 
 
 @app.command()

@@ -12,8 +12,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import IO
 
-__all__ = ["Console", "Table", "console", "renewing", "table"]
+__all__ = ["Console", "Table", "console", "plain_console", "renewing", "table"]
 
 _PLAIN_WIDTH = 200
 
@@ -24,6 +25,11 @@ def console(*, is_error: bool = False) -> Console:
     return Console(
         file=stream, width=None if stream.isatty() else _PLAIN_WIDTH, highlight=False, markup=False, soft_wrap=True
     )
+
+
+def plain_console(file: IO[str]) -> Console:
+    """A console that prints plain lines into a file, and never wraps."""
+    return Console(file=file, width=_PLAIN_WIDTH, highlight=False, markup=False, soft_wrap=True, no_color=True)
 
 
 def table(

@@ -11,8 +11,9 @@ import numpy as np
 
 from streamsvc.errors import DamagedError
 from streamsvc.integrity.day_gaps import DayIds, rows_of_day
+from streamsvc.integrity.day_neighbours import ids_around
 from streamsvc.integrity.keys import COUNTED_KINDS, StreamPart, columns_needed, shared_keys, split_streams, stream_keys
-from streamsvc.integrity.report import Gap, Report, StreamCoverage, gap_of
+from streamsvc.integrity.report import Report, StreamCoverage, gap_of, unknown_gaps
 from streamsvc.integrity.sealed_bytes import require_sealed
 from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.persistence.compaction_names import is_compacted
@@ -167,26 +168,14 @@ class KindCheck:
         Raises:
             DamagedError, OSError: a file that was sound, or one of a neighbouring day, cannot be read.
         """
-        ids = self._ids_of_day(day, neighbours, last_ids)
+        own = {stream: state.coverage for stream, state in self._streams.items()}
+        ids = ids_around(self._kind, own, neighbours, last_ids)
         for symbol, epoch in sorted(ids.keys() | self._ledger.keys()):
             rows, of_stream = self._ledger.get((symbol, epoch), []), ids.get((symbol, epoch), DayIds())
             self._tell_contradictions(rows, of_stream.own)
             self._tell_unknown(symbol, epoch, rows, of_stream.gaps())
             self._report.gaps += [gap_of(row) for row in rows_of_day(rows, day, of_stream)]
         self._tell_the_rest()
-
-    def _ids_of_day(self, day: Day, neighbours: Neighbours, last_ids: Collection[LastId]) -> dict[Stream, DayIds]:
-        own = {stream: state.coverage for stream, state in self._streams.items()}
-        if self._kind not in COUNTED_KINDS:
-            return {stream: DayIds(coverage) for stream, coverage in own.items()}
-        going_on = {(last.symbol, last.epoch) for last in last_ids if last.last_exchange_ns >= day.end_ns}
-        after = neighbours.after(going_on)
-        before = neighbours.before(own.keys() | after.keys())
-        none = Coverage()
-        return {
-            stream: DayIds(own.get(stream, none), before.get(stream, none), after.get(stream, none))
-            for stream in own.keys() | after.keys()
-        }
 
     def _tell_the_rest(self) -> None:
         by_symbol: dict[str, list[_StreamState]] = {}
@@ -228,13 +217,7 @@ class KindCheck:
 
     def _tell_unknown(self, symbol: str, epoch: int, rows: Iterable[GapRow], gaps: Iterable[IdRange]) -> None:
         """Every missing id must be in the ledger."""
-        known = Coverage()
-        known.add(IdRange(row.first_id, row.last_id) for row in rows)
-        self._report.gaps += [
-            Gap(self._market.label, symbol, self._kind.label, epoch, part.first, part.last)
-            for gap in gaps
-            for part in known.lacking(gap)
-        ]
+        self._report.gaps += unknown_gaps((self._market, symbol, self._kind), epoch, rows, gaps)
 
     def _find_shared(self, streams: set[Stream]) -> None:
         """Find rows that stand in two files. Only for streams whose files overlap, and few do, are files read again."""

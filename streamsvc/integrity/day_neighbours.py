@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamsvc.errors import DamagedError
-from streamsvc.integrity.day_gaps import Day
-from streamsvc.integrity.keys import columns_needed, split_streams
+from streamsvc.integrity.day_gaps import Day, DayIds
+from streamsvc.integrity.keys import COUNTED_KINDS, columns_needed, split_streams
 from streamsvc.integrity.sealed_bytes import require_sealed
 from streamsvc.integrity.sequence import Coverage
 from streamsvc.persistence.compaction_names import is_compacted, may_hold
 from streamsvc.persistence.parquet import read_coded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from streamsvc.persistence.catalogue import LastId
     from streamsvc.persistence.manifest import SealedFile
     from streamsvc.schema import Kind, Market
 
@@ -32,6 +33,33 @@ if TYPE_CHECKING:
 
 DAYS_MAX = 7
 _SPANS_NS = (600 * 10**9, 86_400 * 10**9)
+
+
+def ids_around(
+    kind: Kind, own: Mapping[Stream, Coverage], neighbours: Neighbours, last_ids: Iterable[LastId]
+) -> dict[Stream, DayIds]:
+    """The ids of every stream that is there on a day or goes on behind it, and what lies around them.
+
+    Args:
+        kind: The kind; of one whose ids do not chain nothing is read.
+        own: What the day's files hold of each stream.
+        neighbours: Reads around the day.
+        last_ids: How far the streams of the kind and market have come.
+
+    Raises:
+        DamagedError: a file is damaged.
+        OSError: a file cannot be read.
+    """
+    if kind not in COUNTED_KINDS:
+        return {stream: DayIds(coverage) for stream, coverage in own.items()}
+    going_on = {(last.symbol, last.epoch) for last in last_ids if last.last_exchange_ns >= neighbours.day.end_ns}
+    after = neighbours.after(going_on)
+    before = neighbours.before(own.keys() | after.keys())
+    none = Coverage()
+    return {
+        stream: DayIds(own.get(stream, none), before.get(stream, none), after.get(stream, none))
+        for stream in own.keys() | after.keys()
+    }
 
 
 class Neighbours:
@@ -54,12 +82,12 @@ class Neighbours:
         self._kind = kind
         self._market = market
         self._files = files
-        self._day = day
+        self.day = day
         self._columns = columns_needed(kind)
 
     def before(self, streams: set[Stream]) -> dict[Stream, Coverage]:
         """The newest ids before the day of those of the streams that have any."""
-        dates = sorted({file.date for file in self._files if file.date < self._day.date}, reverse=True)
+        dates = sorted({file.date for file in self._files if file.date < self.day.date}, reverse=True)
         windows = [
             [(Day.of(date).end_ns - span_ns, Day.of(date).end_ns) for span_ns in _SPANS_NS] for date in dates[:DAYS_MAX]
         ]
@@ -67,7 +95,7 @@ class Neighbours:
 
     def after(self, streams: set[Stream]) -> dict[Stream, Coverage]:
         """The oldest ids after the day of those of the streams that have any."""
-        dates = sorted({file.date for file in self._files if file.date > self._day.date})
+        dates = sorted({file.date for file in self._files if file.date > self.day.date})
         windows = [
             [(Day.of(date).first_ns, Day.of(date).first_ns + span_ns) for span_ns in _SPANS_NS]
             for date in dates[:DAYS_MAX]

@@ -96,7 +96,7 @@ def split_streams(kind: Kind, market: Market, columns: Columns) -> dict[tuple[st
     is_same_row = is_same_stream.copy()
     for key in keys:
         is_same_row &= _repeats(key[order])
-    starts, ends, counted = _covered(kind, market, columns)
+    starts, ends, counted = covered_by_rows(kind, market, columns)
     places = np.flatnonzero(~is_same_stream)
     parts: dict[tuple[str, int], StreamPart] = {}
     for begin, end in zip(places.tolist(), [*places[1:].tolist(), len(order)], strict=True):
@@ -107,7 +107,7 @@ def split_streams(kind: Kind, market: Market, columns: Columns) -> dict[tuple[st
             duplicates=int(is_same_row[begin:end].sum()),
             first_key=int(keys[0][rows[0]]),
             last_key=int(keys[0][rows[-1]]),
-            ranges=_runs(starts[own], ends[own]),
+            ranges=runs(starts[own], ends[own]),
         )
     return parts
 
@@ -128,7 +128,7 @@ def shared_keys(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
     return len(both) - len(np.unique(both, axis=0))
 
 
-def _covered(
+def covered_by_rows(
     kind: Kind, market: Market, columns: Columns
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """First and last id that each row covers, and whether it covers any."""
@@ -145,7 +145,7 @@ def _covered(
     return ids, ids, every if kind in (Kind.TRADE, Kind.AGG_TRADE) else ~every
 
 
-def _runs(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> list[IdRange]:
+def runs(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> list[IdRange]:
     """The disjoint ranges that do not touch, which cover the same ids."""
     if not len(starts):
         return []

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.schema import CHAINED_KINDS, MARKETS_BY_LABEL, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streamsvc.persistence.gap_table import GapRow
+    from streamsvc.schema import Market
 
 _COUNTED = frozenset(kind.label for kind in CHAINED_KINDS)
 
@@ -75,6 +79,20 @@ def gap_of(row: GapRow) -> Gap:
         last_time_ns=row.last_time_ns,
         opened_ns=row.opened_ns,
     )
+
+
+def unknown_gaps(
+    stream: tuple[Market, str, Kind], epoch: int, rows: Iterable[GapRow], missing: Iterable[IdRange]
+) -> list[Gap]:
+    """What is missing of a stream and epoch, and is in none of the ledger's rows of it."""
+    market, symbol, kind = stream
+    known = Coverage()
+    known.add(IdRange(row.first_id, row.last_id) for row in rows)
+    return [
+        Gap(market.label, symbol, kind.label, epoch, part.first, part.last)
+        for each in missing
+        for part in known.lacking(each)
+    ]
 
 
 @attrs.frozen
