@@ -44,6 +44,11 @@ def _load_slowly(seconds: float) -> None:
     source.load_settings = load_settings
 
 
+def _stand_still() -> None:
+    os.write(2, b"standing still")
+    time.sleep(3600)
+
+
 if __name__ == "__mp_main__":
     _seal_slowly(float(os.environ.get("SLOW_SEAL_SEC", "0")))
 elif __name__ == "__main__":
@@ -52,5 +57,5 @@ elif __name__ == "__main__":
     _load_slowly(float(os.environ.get("SLOW_LOAD_SEC", "0")))
     if "IGNORED_SIGNAL" in os.environ:
         signal.signal(int(os.environ["IGNORED_SIGNAL"]), signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(3600))
+    signal.signal(signal.SIGUSR1, lambda *_: _stand_still())
     main()

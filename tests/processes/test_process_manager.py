@@ -80,7 +80,7 @@ async def test_a_loop_that_stands_still(stage, start, manager):
     recorder = start(stage, command=SLOW_RECORDER, **watched)
     await recorder.saw("rotated")
     recorder.signal(signal.SIGUSR1)
-    await trio.sleep(0.3)
+    await until(lambda: "standing still" in recorder.errors(), "the loop stands still")
     written, seen = journal_rows(recorder.data), len(manager.lines())
     await trio.sleep(0.9)
     assert seen == len(manager.lines())
