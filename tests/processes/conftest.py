@@ -7,6 +7,7 @@ from functools import partial
 
 import attrs
 import pytest
+from notify_socket import Manager
 from recorder_process import COMMAND, QUICK, RecorderProcess
 
 from streamsvc.schema import Market
@@ -93,3 +94,11 @@ def start(tmp_path):
     yield begin
     for recorder in started:
         recorder.end()
+
+
+@pytest.fixture
+def manager(tmp_path):
+    """Who hears what recorders tell systemd."""
+    made = Manager(tmp_path / "notify")
+    yield made
+    made.close()

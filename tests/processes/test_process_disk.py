@@ -7,13 +7,17 @@ import shutil
 import signal
 import subprocess
 
+import attrs
 import pytest
 from recorded import data_set_rows, journal_rows, merge, missing_or_changed, segments, verified
 from recorder_process import until
 
+from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.layout import DataFolder
+from streamsvc.simulator.market import Activity
 
 MB = 1 << 20
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
 @pytest.fixture
@@ -60,6 +64,57 @@ async def test_the_disk_is_full_for_a_while(stage, start, small_disk):
     assert [] == missing_or_changed(written, data_set_rows(recorder.data))
     assert [] == recorder.events("connection_lost")
     assert [] == recorder.events("segment_set_aside")
+
+
+async def test_the_disk_is_full_for_longer_than_reading_may_wait(stage_of, start, small_disk, manager):
+    """Reading pauses within its bounds, and the log and systemd's status say so; with room again it goes on.
+
+    What the exchange said meanwhile is in the ledger, trades are fetched, and what had been written is there once.
+    """
+    stage = await stage_of(symbols=dict.fromkeys(SYMBOLS, Activity(200, 400)))
+    kinds = {"SPOT_KINDS": "trade,depth", "FUTURES_KINDS": "depth"}
+    streams = {("spot", symbol, kind) for symbol in SYMBOLS for kind in ("trade", "depth")}
+    streams |= {("futures", symbol, "depth") for symbol in SYMBOLS}
+    bounds = {"BACKPRESSURE_SEC": "0.5", "QUEUE_MAX_MB": "1", "GAP_GRACE_SEC": "0.5"}
+    systemd = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "2000000", "HEALTH_CHECK_INTERVAL": "0.2"}
+    data = small_disk / "data"
+    recorder = start(stage, place=small_disk.parent, DATA_DIR=str(data), **kinds, **bounds, **systemd)
+    await recorder.saw("rotated")
+    await until(lambda: len(stage.sent()) == len(streams), "every stream has spoken")
+
+    fill(small_disk)
+
+    await recorder.saw("paused_disk")
+    await until(lambda: manager.statuses()[-1].startswith("paused_disk"), "the status")
+    await recorder.saw("connection_lost", 2)
+    written = journal_rows(recorder.data)
+    assert {"shed"} == {event["cause"] for event in recorder.events("connection_lost")}
+    beats = manager.lines().count("WATCHDOG=1")
+    await until(lambda: manager.lines().count("WATCHDOG=1") > beats, "a beat in the pause")
+
+    (small_disk / "filler").unlink()
+
+    await recorder.saw("disk_resumed")
+    await until(lambda: streams <= {gap_stream(event) for event in recorder.events("gap_opened")}, "a gap each")
+    await until(lambda: streams <= {gap_stream(attrs.asdict(row)) for row in gap_rows(data)}, "the gaps in the ledger")
+    await until(lambda: not [row for row in gap_rows(data) if row.status == "open"], "repairs")
+    await until(lambda: manager.statuses()[-1].startswith("recording"), "the status of a recording")
+    assert 0 == await recorder.stop()
+    report = verified(data)
+    assert 1 == report.exit_code
+    assert {(market, symbol, "depth") for market, symbol, _kind in streams} == set(
+        map(gap_stream, map(attrs.asdict, report.gaps))
+    )
+    assert {gap.cause for gap in report.gaps} <= {"shed", "disk"}
+    assert [] == missing_or_changed(written, data_set_rows(data))
+
+
+def gap_stream(fields):
+    return fields["market"], fields["symbol"], fields["kind"]
+
+
+def gap_rows(data):
+    return Catalogue(DataFolder(data).catalogue, is_read_only=True).gaps()
 
 
 async def test_the_reserve_is_reached(stage, start, small_disk):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import socket
 
 import pytest
 import trio
@@ -13,40 +12,6 @@ from recorded import data_set_rows, journal_rows, missing_or_changed, segments, 
 from recorder_process import SLOW_RECORDER, until
 
 from streamsvc.schema import Market
-
-
-class Manager:
-    """The other end of NOTIFY_SOCKET: keeps every line in the order in which it came."""
-
-    def __init__(self, path) -> None:
-        self.path = path
-        self._lines: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind(str(path))
-
-    def lines(self) -> list[str]:
-        """All lines so far."""
-        try:
-            while datagram := self._socket.recv(65536):
-                self._lines += datagram.decode().splitlines()
-        except BlockingIOError:
-            pass
-        return self._lines
-
-    def names(self) -> list[str]:
-        """The variables of all lines so far."""
-        return [line.partition("=")[0] for line in self.lines()]
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@pytest.fixture
-def manager(tmp_path):
-    made = Manager(tmp_path / "notify")
-    yield made
-    made.close()
 
 
 async def test_a_life_as_systemd_hears_it(stage, start, manager):
