@@ -113,6 +113,23 @@ def stream_of(market: Market, name: str) -> Stream:
     return market, KINDS[what.split("@")[0]], symbol.upper()
 
 
+def cut_recordings(names: list[str], folder: Path, seconds: float) -> list[Path]:
+    """Copies of recordings, of hftbacktest's form, that end so long after they began."""
+    paths = []
+    for name in names:
+        path = folder / name
+        with gzip.open(RECORDINGS / name, "rb") as lines, gzip.open(path, "wb", compresslevel=1) as part:
+            first_ns = None
+            for line in lines:
+                received_ns = int(line.split(b" ", 1)[0])
+                first_ns = first_ns or received_ns
+                if received_ns >= first_ns + seconds * 10**9:
+                    break
+                part.write(line)
+        paths.append(path)
+    return paths
+
+
 def expected_columns(stream: Stream, messages: list[dict]) -> dict[str, np.ndarray]:
     """What these messages must be in the files: all columns but `receive_time`, rows in the order of the messages.
 

@@ -1,29 +1,11 @@
-"""Recordings as a market under the clock that jumps: a part of them, and beside it the kinds that they lack."""
+"""Recordings as a market under the clock that jumps, and beside them the kinds that they lack."""
 
-import gzip
 import json
 from collections import defaultdict
 
-from recordings_support import RECORDINGS, recorded_messages, stream_of
+from recordings_support import recorded_messages, stream_of
 
 from streamsvc.simulator.replay import open_sources
-
-
-def cut_recordings(names, folder, seconds):
-    """Copies of recordings that end so long after they began; returns their paths."""
-    paths = []
-    for name in names:
-        path = folder / name
-        with gzip.open(RECORDINGS / name, "rb") as lines, gzip.open(path, "wb", compresslevel=1) as part:
-            first_ns = None
-            for line in lines:
-                received_ns = int(line.split(b" ", 1)[0])
-                first_ns = first_ns or received_ns
-                if received_ns >= first_ns + seconds * 10**9:
-                    break
-                part.write(line)
-        paths.append(path)
-    return paths
 
 
 class RecordedBeside:

@@ -6,8 +6,8 @@ import random
 
 import pytest
 import trio
-from clocked_recordings import cut_recordings, recorded_sources, said
-from recordings_support import RECORDINGS, assert_stored_once, stored_columns
+from clocked_recordings import recorded_sources, said
+from recordings_support import RECORDINGS, assert_stored_once, cut_recordings, stored_columns
 
 from streamsvc.schema import STREAM_KINDS, Market
 from streamsvc.simulator.market import Activity

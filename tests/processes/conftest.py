@@ -31,6 +31,7 @@ RECORDED = {
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=50, help="SIGKILLs at random moments (tests/processes)")
     parser.addoption("--kills-seed", type=int, default=None, help="the seed of a run that failed (tests/processes)")
+    parser.addoption("--recorded-minute", action="store_true", help="a minute at its own pace (tests/processes)")
     parser.addoption("--system-calls", type=int, default=0, help="have each of the first N fail (tests/processes)")
 
 

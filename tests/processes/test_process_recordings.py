@@ -10,14 +10,17 @@ from functools import partial
 
 import numpy as np
 import pytest
+import trio
 from held_source import HeldSource, play
+from recorded import verified
 from recorder_process import until
-from recordings_support import RECORDINGS, assert_stored_once, recorded_messages, stored_columns
+from recordings_support import RECORDINGS, assert_stored_once, cut_recordings, recorded_messages, stored_columns
 
 from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.schema import Kind, Market
+from streamsvc.simulator.replay import open_sources
 from streamsvc.simulator.venue import DoorFault
 
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings (../shared/recordings) are not here")
@@ -243,3 +246,29 @@ def ranges_of(market, messages):
             first = ranges.pop().first
         ranges.append(IdRange(first, message["u"]))
     return ranges
+
+
+@pytest.mark.timeout(600)
+async def test_a_recorded_minute_over_connections_that_live_six_seconds(stage_of, start, tmp_path, pytestconfig):
+    """At the recordings' own pace over real sockets: nothing lost, nothing twice, in every kind and in their order."""
+    if not pytestconfig.getoption("--recorded-minute"):
+        pytest.skip("it takes its minute: --recorded-minute; under the clock that jumps, tests/clocked plays it")
+    paths = cut_recordings([name for name in PAIRS if "18" in name or "0809" in name], tmp_path, 60)
+    sources = open_sources(paths)
+    stage = await stage_of(sources=sources.values(), start="told")
+    recorder = start(stage, **SETTINGS | {"MAX_CONNECTION_AGE_SEC": "6", "TRADE_TIMEOUT": "150"})
+    for market, source in sources.items():
+        await stage.exchange.wait_subscribed(market, source.names)
+        stage.exchange.begin(market)
+    for market in sources:
+        await stage.exchange.wait_done(market)
+    messages = recorded_messages(map(str, paths))
+    await trio.sleep(3)  # What the kernel still has.
+    assert 0 == await recorder.stop(), recorder.errors()
+
+    assert ([], 0) == (verified(recorder.data).gaps, len(recorder.events("connection_lost")))
+    renewed = [event["connection"] for event in recorder.events("connection_renewed")]
+    assert {"spot-1", "futures-public-1"} == set(renewed)
+    assert 7 <= min(map(renewed.count, renewed))
+    for stream, sent in messages.items():
+        assert_stored_once(stream, sent, stored_columns(recorder.data, *stream[:2]))
