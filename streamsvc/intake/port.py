@@ -47,6 +47,10 @@ class IntakePort:
             self._sender.put_nowait(block)
         return notices
 
+    def is_behind(self) -> bool:
+        """Whether something of its streams is missing that it may still bring."""
+        return self._intake.chains.lack(self._plan.streams, trio.current_time())
+
     def leave(self, batch: Batch) -> None:
         """Take in what was read before the connection ended, or drop it on purpose where the writer has no room."""
         if self._sender.has_room:

@@ -115,12 +115,10 @@ class Intake:
         self.wall_ns = wall_ns
         self.is_disk_full: Callable[[], bool] = lambda: False
         self.chains = Chains(health.streams())
-        self._lanes: dict[Market, list[dict[str, Lane]]] = {
-            market: [{} for _ in range(health.copies)] for market in Market
-        }
+        self._lanes = {market: [dict[str, Lane]() for _ in range(health.copies)] for market in Market}
         for slot in health.slots():
-            lanes = self._lanes[slot.stream.market][slot.copy]
-            lanes[slot.stream.name] = Lane(slot, self.chains.track(slot.stream))
+            stream = slot.stream
+            self._lanes[stream.market][slot.copy][stream.name] = Lane(slot, self.chains.track(stream))
         self.counts = IntakeCounts()
         self.fetched = Fetched(self.chains, sender, wall_ns)
         self.held = HeldUpdates(self.chains, sender, self.counts)
@@ -220,8 +218,7 @@ class Intake:
         order = head.E
         match lane.track.stream.kind:
             case Kind.BOOK_TICKER:
-                key: Hashable = head.u
-                order = head.u
+                key: Hashable = (order := head.u)
             case Kind.MARK_PRICE:
                 key = head.E
             case Kind.KLINE_1M if not head.k.x:

@@ -320,6 +320,10 @@ class Chains:
                 track.chain.stop(why)
                 self._break_off_heard(track, why, heard_ns)
 
+    def lack(self, streams: Iterable[Stream], now: float) -> bool:
+        """Whether something of these streams is missing that a connection which lags may still bring."""
+        return any(one.since > now - LAG_SEC_MAX for stream in streams for one in self.track(stream).chain.missing)
+
     def forget_seen(self, now: float) -> None:
         """Compare no longer what one connection has brought alone for long enough, or what came too long ago."""
         for track in list(self.doubled):

@@ -40,6 +40,9 @@ class Port(Protocol):
     def take(self, batch: Batch) -> list[bytes]:
         """Take a batch in, right after `wait_room`; returns the texts that are the exchange's talk about itself."""
 
+    def is_behind(self) -> bool:
+        """Whether something of its streams is missing that it may still bring."""
+
     def leave(self, batch: Batch) -> None:
         """Take a batch that was read before the end, if there is room; else count it as lost on purpose."""
 
@@ -89,6 +92,11 @@ class Connection:
     def is_up(self) -> bool:
         """Whether its streams are subscribed and read."""
         return self._is_serving and not self._scope.cancel_called
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is up and may still bring something that is missing."""
+        return self.is_up and self._port.is_behind()
 
     @property
     def delivered_sec(self) -> float:

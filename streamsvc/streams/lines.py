@@ -75,6 +75,11 @@ class Attempt:
         self.changed = trio.lowlevel.ParkingLot()
         self.ended = trio.Event()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it may still bring something that its successor does not."""
+        return self.connection is not None and self.connection.is_behind
+
     async def wait_renewal(self) -> bool:
         """Wait until it should have a successor; False when it has ended before."""
         async with trio.open_nursery() as nursery:

@@ -42,6 +42,9 @@ _LOOK_SEC = 0.1
 OVERLAP_SEC = 3.0
 """So long both connections are read once the successor delivers: the old one still brings what was sent before."""
 
+OVERLAP_SEC_MAX = 30.0
+"""So long, where the old one lags and has not brought yet what lies before the successor's first messages."""
+
 _DELAY_LOGGED_SEC = 1.0
 """Shorter delays are the spreading of attempts; longer ones mean that the budget is used up."""
 
@@ -148,7 +151,7 @@ class Supervisor:
             while await current.wait_renewal():
                 successor = Attempt(is_successor=True)
                 nursery.start_soon(self._run_attempt, line, successor)
-                if await self._takes_over(successor):
+                if await self._takes_over(successor, current):
                     if current.connection is not None:
                         current.connection.retire()
                     await current.ended.wait()
@@ -160,8 +163,8 @@ class Supervisor:
         assert current.fault is not None
         return current.fault
 
-    async def _takes_over(self, attempt: Attempt) -> bool:
-        """Wait until an attempt delivers, or is up for long without a message, and lives on for `OVERLAP_SEC`.
+    async def _takes_over(self, attempt: Attempt, old: Attempt) -> bool:
+        """Wait until an attempt delivers, or is up for long without a message, and the old one has brought the rest.
 
         False when it has ended.
         """
@@ -170,11 +173,18 @@ class Supervisor:
             if connection is not None and connection.opened_at is not None:
                 up_sec = trio.current_time() - connection.opened_at
                 if connection.delivered_at is not None or up_sec >= TAKEOVER_SEC_MAX:
-                    with trio.move_on_after(OVERLAP_SEC):
-                        await attempt.ended.wait()
+                    await self._overlap(attempt, old)
                     break
             await trio.sleep(_LOOK_SEC)
         return not attempt.ended.is_set()
+
+    async def _overlap(self, attempt: Attempt, old: Attempt) -> None:
+        """Read both, until the old one has brought what was sent before, or one of them has ended."""
+        with trio.move_on_after(OVERLAP_SEC):
+            await attempt.ended.wait()
+        with trio.move_on_after(OVERLAP_SEC_MAX - OVERLAP_SEC):
+            while not attempt.ended.is_set() and old.is_behind:  # noqa: ASYNC110 - nobody tells when a hole is filled
+                await trio.sleep(_LOOK_SEC)
 
     async def _run_attempt(self, line: Line, attempt: Attempt) -> None:
         attempt.fault = await self._attempt(line, attempt)

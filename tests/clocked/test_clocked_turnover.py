@@ -42,6 +42,18 @@ async def test_connections_that_are_replaced_every_six_seconds(world, market):
     assert expected_rows((market, text) for text in {text for _, text in world.heard()}) == world.stored_rows()
 
 
+@pytest.mark.parametrize("market", list(Market))
+async def test_a_connection_that_lags_is_replaced(world, market):
+    """It is read until it has brought what was sent before its successor's first messages."""
+    exchange = await world.open_exchange(markets=(market,), activity=BUSY)
+    async with world.recording(**all_kinds(market), max_connection_age_sec=60, gap_grace_sec=20.0):
+        await trio.sleep(30)
+        exchange.lag(market, 6.0)
+        await trio.sleep(60)
+    assert_nothing_lost_or_twice(world)
+    assert world.log.events("connection_renewed")
+
+
 async def test_a_shutdown_notice_is_answered_by_a_successor(world):
     """The exchange says that it will end the connections: others deliver before it does."""
     exchange = await world.open_exchange(activity=BUSY)
