@@ -91,6 +91,38 @@ async def test_a_frozen_connection_is_silent_and_loses_what_it_was_meant_to_have
     assert expected == withheld(stage)
 
 
+async def test_a_stream_muted_on_one_connection_flows_on_the_other(autojump_clock, stage_of):
+    """Of the one the ledger says what was withheld; the other hears every id."""
+    stage = await stage_of()
+    muted, other = [await stage.client(SPOT, f"/ws/{TRADES}") for _ in range(2)]
+    number = stage.exchange.connections(SPOT)[0].connection
+    stage.exchange.mute(SPOT, TRADES, connection=number)
+    heard = await ids_of(other, 20)
+    assert list(range(heard[0], heard[-1] + 1)) == heard
+    stage.exchange.unmute(SPOT, TRADES)
+    (line,) = stage.exchange.ledger.withheld
+    assert ("mute", number) == (line.cause, line.connection)
+    ids = await ids_of(muted, 1)
+    while ids[-1] <= line.last_id:
+        ids += await ids_of(muted, 1)
+    assert [] == [one for one in ids if line.first_id <= one <= line.last_id]
+
+
+async def test_a_connection_that_lags_loses_nothing(autojump_clock, stage_of):
+    """Everything comes in order, late by what was asked for at least, and by twice that at most."""
+    stage = await stage_of()
+    lagging, other = [await stage.client(SPOT, f"/ws/{TRADES}") for _ in range(2)]
+    first, _ = stage.exchange.connections(SPOT)
+    assert 1 == stage.exchange.lag(SPOT, 3.0, connection=first.connection)
+    heard = await ids_of(other, 1)
+    at = trio.current_time()
+    late = await ids_of(lagging, 1)
+    while late[-1] < heard[0]:
+        late += await ids_of(lagging, 1)
+    assert 2.5 <= trio.current_time() - at <= 6.5
+    assert list(range(late[0], late[-1] + 1)) == late
+
+
 async def test_a_muted_stream_stalls_while_its_neighbours_flow(autojump_clock, stage_of):
     """Ids are consumed; the ledger says which."""
     stage = await stage_of()
