@@ -146,8 +146,15 @@ def report(folder: Path, day: datetime, *, as_json: bool, out: Path | None) -> i
     What waits in the journal is not looked at. Exits with 1 when a file could not be used.
     """
     from streamsvc.integrity.quality_day import measure_day  # noqa: PLC0415
-    from streamsvc.integrity.quality_report import print_quality, quality_json, write_report  # noqa: PLC0415
+    from streamsvc.integrity.quality_report import (  # noqa: PLC0415
+        print_quality,
+        quality_json,
+        require_outside,
+        write_report,
+    )
 
+    if out is not None:
+        require_outside(out, folder)
     quality = measure_day(folder, day.date().isoformat(), time.time_ns(), _show_files)
     written = [] if out is None else write_report(quality, out)
     if as_json:

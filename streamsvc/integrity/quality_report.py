@@ -14,6 +14,7 @@ from streamsvc.integrity.latency_histogram import PERCENTILES
 from streamsvc.integrity.quality_results import percent
 from streamsvc.integrity.rebuild import time_text
 from streamsvc.integrity.timeline import drawn, legend, ruler
+from streamsvc.persistence.layout import DataFolder
 from streamsvc.terminal import Console, console, plain_console, table
 
 if TYPE_CHECKING:
@@ -29,6 +30,17 @@ _BLOCKS = "█·"
 def quality_json(quality: DayQuality) -> bytes:
     """The report as JSON."""
     return orjson.dumps(quality.as_json(), option=orjson.OPT_INDENT_2)
+
+
+def require_outside(out: Path, root: Path) -> None:
+    """Check that a report would not lie where readers of the data set find it.
+
+    Raises:
+        UsageError: it would.
+    """
+    parquet = DataFolder(root).parquet.resolve()
+    if out.resolve().is_relative_to(parquet):
+        raise UsageError(f"{out} lies within the data set ({parquet}), whose readers would find the report")
 
 
 def write_report(quality: DayQuality, folder: Path) -> list[Path]:

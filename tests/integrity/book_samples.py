@@ -174,7 +174,7 @@ class BookFolder:
             date=date,
             rows=rows,
             size_bytes=path.stat().st_size,
-            sha256="",
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             first_exchange_ns=min(times),
             last_exchange_ns=max(times),
         )

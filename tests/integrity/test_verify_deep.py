@@ -17,6 +17,8 @@ from verify_samples import (
     given_up,
     mark_price,
     opened,
+    rewrite,
+    setting,
     spot_depth,
     trade,
 )
@@ -59,36 +61,6 @@ def plain_errors(recorded):
 def only_error(recorded, **more):
     (error,) = deep(recorded, **more).errors
     return error
-
-
-def rewrite(recorded, part, change, *, keep_schema=True):
-    """Change the columns of a published file, which stays a whole file with the right checksum; returns its path."""
-    (path,) = [path for path in recorded.folder.parquet.rglob("*.parquet") if part in str(path)]
-    kind = Kind.from_label(path.parents[2].name)
-    schema = dict(COLUMNS[kind])
-    groups = list(read_coded(path, list(schema)))
-    labels = dict(groups[0].labels)
-    columns = {
-        name: np.concatenate([group.columns[name] for group in groups]).astype(
-            np.int32 if schema[name] == "string" else groups[0].columns[name].dtype
-        )
-        for name in schema
-    }
-    change(columns, labels)
-    if not keep_schema:
-        schema = {name: schema.get(name, "int64") for name in columns}
-    with path.open("wb") as file:
-        write_file(file, schema, {name: labels[name] for name in schema if schema[name] == "string"}, [columns])
-    name = path.relative_to(recorded.root).as_posix()
-    recorded.replace_bytes(name, path.read_bytes())
-    return name
-
-
-def setting(name, value, row=0):
-    def change(columns, _labels):
-        columns[name][row] = value
-
-    return change
 
 
 # What is sound

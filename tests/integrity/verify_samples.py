@@ -7,16 +7,19 @@ import json
 import sqlite3
 from contextlib import closing
 
+import numpy as np
+
 from streamsvc.batch import Block
 from streamsvc.gap import NOTE_KIND, GapFilled, GapGivenUp, GapOpened, encode_note
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.files import Files
 from streamsvc.persistence.journal import encode_frame, encode_header, frame_seed
 from streamsvc.persistence.layout import DataFolder, SegmentName
+from streamsvc.persistence.parquet import read_coded, write_file
 from streamsvc.persistence.publish import Publisher
 from streamsvc.persistence.quarantine import QuarantineFolder
 from streamsvc.persistence.seal import seal_segment
-from streamsvc.schema import Kind, Market, Source
+from streamsvc.schema import COLUMNS, Kind, Market, Source
 
 TIME_MS = 1_700_000_000_000
 """2023-11-14T22:13:20Z."""
@@ -186,3 +189,33 @@ def _block(market, kind, text, epoch):
         size_bytes=len(text),
         epochs=[epoch] if epoch else None,
     )
+
+
+def rewrite(recorded, part, change, *, keep_schema=True):
+    """Change the columns of a published file, which stays a whole file with the right checksum; returns its path."""
+    (path,) = [path for path in recorded.folder.parquet.rglob("*.parquet") if part in str(path)]
+    kind = Kind.from_label(path.parents[2].name)
+    schema = dict(COLUMNS[kind])
+    groups = list(read_coded(path, list(schema)))
+    labels = dict(groups[0].labels)
+    columns = {
+        name: np.concatenate([group.columns[name] for group in groups]).astype(
+            np.int32 if schema[name] == "string" else groups[0].columns[name].dtype
+        )
+        for name in schema
+    }
+    change(columns, labels)
+    if not keep_schema:
+        schema = {name: schema.get(name, "int64") for name in columns}
+    with path.open("wb") as file:
+        write_file(file, schema, {name: labels[name] for name in schema if schema[name] == "string"}, [columns])
+    name = path.relative_to(recorded.root).as_posix()
+    recorded.replace_bytes(name, path.read_bytes())
+    return name
+
+
+def setting(name, value, row=0):
+    def change(columns, _labels):
+        columns[name][row] = value
+
+    return change
