@@ -48,6 +48,10 @@ class DamagedError(StreamsvcError):
     """A file of ours does not hold what it should: a journal, a catalogue, a sealed file."""
 
 
+class SegmentGoneError(StreamsvcError):
+    """Somebody removed a segment of the journal that is needed."""
+
+
 class NewerVersionError(UsageError):
     """The data folder was written by a newer version, which must not be guessed at."""
 

@@ -24,7 +24,7 @@ class GapOpened(msgspec.Struct, frozen=True, tag="opened", tag_field="note"):
         last_id: The last one.
         first_time_ns: Event time of the last message before it, None if there was none.
         last_time_ns: Event time of the first message behind it, None if it is not known.
-        cause: `disconnect`, `stall`, `restart`, `exchange`, `shed`, `disk`, `quarantined`.
+        cause: `disconnect`, `stall`, `restart`, `exchange`, `shed`, `disk`, `quarantined`, `damage`.
         connection: The number of the connection that brought the message behind it.
         opened_ns: When it was told, wall clock.
     """
@@ -90,7 +90,31 @@ class GapFilled(msgspec.Struct, frozen=True, tag="repaired", tag_field="note"):
     was_announced: bool = True
 
 
-Note = GapOpened | GapFilled | GapGivenUp
+class StreamCounted(msgspec.Struct, frozen=True, tag="counted", tag_field="note"):
+    """How far a stream has come: the answer to the catalogue's question, which is whether anything was lost.
+
+    Every message of the stream that was taken in until then lies before this note.
+
+    Attributes:
+        market: The market's label.
+        symbol: The symbol.
+        kind: The kind's label.
+        epoch: How many times the exchange had started its ids over.
+        next_id: The id that continues the stream: those below it came, or are missing.
+        event_ns: The newest event time, None if it is not known.
+        missing: What is known to be missing: first and last id of each range.
+    """
+
+    market: str
+    symbol: str
+    kind: str
+    epoch: int
+    next_id: int
+    event_ns: int | None
+    missing: list[tuple[int, int]]
+
+
+Note = GapOpened | GapFilled | GapGivenUp | StreamCounted
 _DECODER = msgspec.json.Decoder(Note)
 
 

@@ -22,6 +22,7 @@ from streamsvc.intake import Intake
 from streamsvc.integrity.ledger import Ledger
 from streamsvc.integrity.probe import Probes
 from streamsvc.integrity.resume import resume
+from streamsvc.integrity.segment_ids import read_ids
 from streamsvc.live import Live
 from streamsvc.log import logger
 from streamsvc.persistence.nursery import Persistence, run_persistence
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamsvc.persistence.catalogue import Catalogue
+    from streamsvc.persistence.losses import Losses
     from streamsvc.settings import Settings
     from streamsvc.surroundings import Sealers, Surroundings
     from streamsvc.venues.venue import Stream, Venue
@@ -99,12 +101,12 @@ async def run(
     ):
         async with trio.open_nursery() as persistence_nursery:
             with sender:
-                tools = _make_tools(settings, around, sealers, intake, supervisor, shutdown)
+                ledger = Ledger(intake.chains, sender, around.wall_ns, settings.gap_grace_sec)
+                tools = _make_tools(settings, around, sealers, intake, ledger, supervisor, shutdown)
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
                 intake.is_disk_full = lambda: persistence.state.state == "paused_disk"
-                ledger = Ledger(intake.chains, sender, around.wall_ns, settings.gap_grace_sec)
                 live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
 
                 probes = Probes(intake.chains)
@@ -199,11 +201,12 @@ def _make_watch(
     )
 
 
-def _make_tools(  # noqa: PLR0913, PLR0917 - what is joined here
+def _make_tools(  # noqa: PLR0913, PLR0917 - what persistence is given
     settings: Settings,
     around: Surroundings,
     sealers: Sealers,
     intake: Intake,
+    ledger: Ledger,
     supervisor: Supervisor,
     shutdown: Shutdown,
 ) -> Tools:
@@ -217,6 +220,9 @@ def _make_tools(  # noqa: PLR0913, PLR0917 - what is joined here
         files=around.files,
         token=around.rng.getrandbits(32),
         resume=partial(_resume, intake),
+        read_ids=read_ids,
+        audit=partial(sealers.run_apart, "streamsvc.integrity.audit", "unknown_gaps"),
+        tell_losses=partial(_tell_losses, ledger),
         guard=shutdown.guard,
     )
 
@@ -225,6 +231,12 @@ def _resume(intake: Intake, catalogue: Catalogue, segments: Sequence[Path]) -> N
     """Blocking, before the first connection."""
     resume(intake.chains, catalogue, segments)
     intake.chains.resumed()
+
+
+def _tell_losses(ledger: Ledger, losses: Losses) -> None:
+    # While the service ends nobody listens any more: the catalogue knows it, and tells the next start.
+    with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+        ledger.lost(losses)
 
 
 async def _begin_to_stop(shutdown: Shutdown, around: Surroundings, persistence: Persistence) -> None:

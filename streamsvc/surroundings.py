@@ -44,6 +44,9 @@ class Sealers(Protocol):
     def build_day(self, root: str, work: DayWork, /) -> Awaitable[BuiltDay]:
         """Build a compacted day below `root`."""
 
+    def run_apart(self, module: str, function: str, /, *args: Any) -> Awaitable[Any]:
+        """Run a function, by its module and name, beside everything else."""
+
     def seal(self, segment: Path, tmp: Path, /, *, keeps_raw: bool = False) -> Awaitable[Manifest]:
         """Seal the segment at the first path in a folder below the second, and perhaps keep it."""
 

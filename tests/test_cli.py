@@ -218,24 +218,23 @@ def test_a_journal_of_a_newer_version(program, here, nobody):
 
 
 def test_a_damaged_catalogue(program, here, nobody):
-    """The message says what to do, and doing it helps; `verify` calls it damage."""
+    """`verify` calls it damage; a start moves it aside by itself, says so, and records with a new one."""
     catalogue = here / "data" / "catalogue.sqlite"
     catalogue.parent.mkdir()
     Catalogue(catalogue).prepare()
-    catalogue.write_bytes(b"no catalogue at all, " * 1000)
+    garbage = b"no catalogue at all, " * 1000
+    catalogue.write_bytes(garbage)
 
-    answer = program("run", **nobody)
-
-    assert 1 == answer.returncode
-    assert "is damaged" in answer.stderr
-    assert "Move it" in answer.stderr
-    assert "Traceback" not in answer.stdout + answer.stderr
     answer = program("verify", "data")
     assert 3 == answer.returncode
     assert "is damaged" in answer.stdout
     assert "Traceback" not in answer.stderr
-    catalogue.rename(here / "away")
-    assert 0 == program("run", **nobody, **A_MOMENT).returncode
+
+    answer = program("run", **nobody, **A_MOMENT)
+    assert 0 == answer.returncode
+    assert "catalogue_rebuilt" in answer.stdout
+    assert garbage == (here / "data" / "catalogue.sqlite.damaged-1").read_bytes()
+    assert 0 == program("verify", "data").returncode
 
 
 @pytest.fixture
@@ -289,9 +288,9 @@ def test_a_secret_is_seen_nowhere(program, here, log_format, nobody):
     wrong = program("run", **nobody, **key, TRADE_TIMEOUT=CANARY[:3], SPOT_DEPTH_MS="1")
     config = program("config", **key)
     (here / "data" / "catalogue.sqlite").write_bytes(b"x" * 10_000)
-    damaged = program("run", **nobody, **key)
+    damaged = program("run", **nobody, **A_MOMENT, **key)
 
-    assert [0, 2, 0, 1] == [answer.returncode for answer in (recorded, wrong, config, damaged)]
+    assert [0, 2, 0, 0] == [answer.returncode for answer in (recorded, wrong, config, damaged)]
     assert "BINANCE_API_KEY" in config.stdout
     assert_unseen(here, recorded, wrong, config, damaged)
 

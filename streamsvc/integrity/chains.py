@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from streamsvc.gap import GapFilled, GapOpened, Note, encode_note
+from streamsvc.gap import GapFilled, GapOpened, Note, StreamCounted, encode_note
 from streamsvc.integrity.books import BookChain, BookState
 from streamsvc.integrity.continuity import LAG_SEC_MAX, Chain, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
@@ -157,6 +157,11 @@ class Chains:
     def find(self, market: Market, kind: Kind, symbol: str) -> Track | None:
         """A stream's track, None if it is not recorded."""
         return self._tracks.get((market, kind, symbol))
+
+    def chain(self, market: Market, kind: Kind, symbol: str) -> Chain | None:
+        """Where a stream stands; None if it is not recorded."""
+        track = self._tracks.get((market, kind, symbol))
+        return None if track is None else track.chain
 
     def tracks(self, kind: Kind) -> list[Track]:
         """The tracks of a kind."""
@@ -338,6 +343,40 @@ class Chains:
         for track in self.doubled:
             track.seen.begin_generation()
         self._seen_count, self._seen_since = 0, now
+
+    def lose(self, stream: tuple[Market, Kind, str], missing: Missing) -> Overdue | None:
+        """The journal has lost what came: it is missing from now on. None if the stream is not recorded."""
+        track = self._tracks.get(stream)
+        if track is None:
+            return None
+        track.chain.miss(missing)
+        track.lose_book()  # What is recorded of it has a hole, which only a snapshot ends.
+        self._holed[track] = None
+        return Overdue(track.stream, track.connection, missing)
+
+    def count(self, stream: tuple[Market, Kind, str], last: tuple[int, int, int | None]) -> bytes | None:
+        """A note of how far a stream has come, None if it is not recorded; see `gap.StreamCounted`.
+
+        Args:
+            stream: The stream.
+            last: Epoch, id and event time (ms) where the data set had it: it goes on from there if nothing came yet.
+        """
+        track = self._tracks.get(stream)
+        if track is None:
+            return None
+        chain = track.chain
+        if chain.expected_id is None:
+            chain.resume(*last)
+        assert chain.expected_id is not None
+        return encode_note(
+            StreamCounted(
+                **track.labels,
+                epoch=chain.epoch,
+                next_id=chain.expected_id,
+                event_ns=None if chain.event_ms is None else chain.event_ms * _NS_PER_MS,
+                missing=[(one.first, one.last) for one in chain.missing if one.epoch == chain.epoch],
+            )
+        )
 
     def resumed(self) -> None:
         """The chains go on from an earlier run: what they miss is to be told and mended, and the next hole is its end.

@@ -78,6 +78,7 @@ class KindCheck:
         ledger: What the gap ledger says is missing of this market and kind.
         report: What is found goes there.
         look: Looks deeper into every file whose bytes are as they were sealed; None: nobody does.
+        is_hashed: Whether the bytes of files are compared with their checksums.
     """
 
     def __init__(  # noqa: PLR0913 - what it joins
@@ -89,6 +90,7 @@ class KindCheck:
         report: Report,
         *,
         look: Look | None = None,
+        is_hashed: bool = True,
     ) -> None:
         self._root = root
         self._look = look
@@ -98,6 +100,7 @@ class KindCheck:
         self._kind = kind
         self._market = market
         self._report = report
+        self._is_hashed = is_hashed
         self._columns = [*dict.fromkeys([*columns_needed(kind), "exchange_time"])]
         self._files = 0
         self._sound: list[SealedFile] = []
@@ -108,7 +111,7 @@ class KindCheck:
         self._files += 1
         self._report.files += 1
         try:
-            require_sealed(self._root, file)
+            require_sealed(self._root, file, is_hashed=self._is_hashed)
             for sentence in self._look(self._root / file.path, file) if self._look else ():
                 self._report.add_error(f"{file.path}: {sentence}")
             parts = self._parts(file)
@@ -150,12 +153,16 @@ class KindCheck:
         Raises:
             DamagedError, OSError: a file that was sound can no longer be read.
         """
+        self.compare_ledger()
+        self._report.gaps += [gap_of(row) for rows in self._ledger.values() for row in rows]
+        self._tell_the_rest()
+
+    def compare_ledger(self) -> None:
+        """Say what the files lack that the ledger does not know, and what it says is missing and is there."""
         for (symbol, epoch), state in sorted(self._streams.items()):
             rows = self._ledger.get((symbol, epoch), [])
             self._tell_contradictions(rows, state.coverage)
             self._tell_unknown(symbol, epoch, rows, state.coverage.gaps())
-        self._report.gaps += [gap_of(row) for rows in self._ledger.values() for row in rows]
-        self._tell_the_rest()
 
     def finish_day(self, day: Day, neighbours: Neighbours, last_ids: Collection[LastId]) -> None:
         """The same, where the files are those of one day.

@@ -189,7 +189,7 @@ class Chain:
         return verdict
 
     def _judge(self, first: int, last: int, event_ms: int, now: float, place: _Place | None) -> Verdict:
-        expected = self._next_taken_id if self.next_id is None else self.next_id
+        expected = self._next_taken_id if self.next_id is None else self.next_id  # Hot: no call.
         if expected is not None and last < expected:
             if self._fill(self.epoch, first, last):
                 return Verdict.LATE
@@ -237,7 +237,7 @@ class Chain:
 
     def pass_over(self, last_id: int, now: float) -> bool:
         """The exchange's last id is this one: whether that is beyond ours. What lies between is missing from now on."""
-        expected = self._next_taken_id if self.next_id is None else self.next_id
+        expected = self.expected_id
         if expected is None:
             # Nothing has come yet: what comes after this id is ours to record.
             self._next_taken_id = last_id + 1
@@ -258,11 +258,15 @@ class Chain:
             self.resume(epoch, first - 1, None)
         if epoch != self.epoch:
             return
-        expected = self._next_taken_id if self.next_id is None else self.next_id
+        expected = self.expected_id
         if expected is not None and last < expected:
             self._fill(epoch, first, last)
         else:
             self.take(first, last, event_ms, -math.inf)
+
+    def replay_fetched(self, epoch: int, first: int, last: int) -> None:
+        """Go over what an earlier run fetched again, and has noted so."""
+        self.forget(epoch, first, last)
 
     def miss(self, one: Missing) -> None:
         """The ledger says that a range is missing."""
@@ -272,7 +276,7 @@ class Chain:
 
     def reach(self, epoch: int, last: int) -> None:
         """The ledger knows of ids up to this one: the chain goes on behind them, whether they came or not."""
-        expected = self._next_taken_id if self.next_id is None else self.next_id
+        expected = self.expected_id
         if expected is not None and epoch == self.epoch and last >= expected:
             self._next_taken_id, self.next_id = last + 1, None
 

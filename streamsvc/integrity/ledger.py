@@ -14,18 +14,22 @@ import trio
 
 from streamsvc.batch import Block
 from streamsvc.gap import NOTE_KIND, GapGivenUp, encode_note
+from streamsvc.integrity.continuity import Missing
 from streamsvc.log import logger
-from streamsvc.schema import Market, Source
+from streamsvc.schema import MARKETS_BY_LABEL, Kind, Market, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamsvc.batch import BlockSender
+    from streamsvc.gap import GapOpened
     from streamsvc.integrity.chains import Chains
-    from streamsvc.integrity.continuity import Missing
+    from streamsvc.persistence.gap_table import GapRow
+    from streamsvc.persistence.losses import Losses
     from streamsvc.venues.venue import Stream
 
 LOOK_SEC = 1.0
+_NS_PER_MS = 1_000_000
 
 
 @attrs.frozen
@@ -82,6 +86,27 @@ class Ledger:
         if due:
             self._changed.unpark_all()
 
+    def lost(self, losses: Losses) -> None:
+        """The publisher has found ids that were seen and are not there, or asks how far streams have come.
+
+        However full the channel is: notes are small.
+        """
+        for row in losses.gaps:
+            stream = MARKETS_BY_LABEL[row.market], Kind.from_label(row.kind), row.symbol
+            one = self._chains.lose(stream, missing_of(row))
+            if one is not None:
+                _announce(one)
+        # What is known to be missing must be in the ledger before it is counted.
+        texts = self._chains.notes(self._wall_ns())
+        for last in losses.suspects:
+            assert last.last_id is not None, "only ids are suspect"
+            come_to = last.epoch, last.last_id, last.last_exchange_ns // _NS_PER_MS or None
+            note = self._chains.count((last.market, last.kind, last.symbol), come_to)
+            texts += [note] if note is not None else []
+        if texts:
+            self._put(texts)
+        self._changed.unpark_all()
+
     async def wait_opened(self) -> None:
         """Wait until the next gap is told."""
         await self._changed.park()
@@ -135,4 +160,19 @@ def _announce(one: Overdue) -> None:
         last_id=missing.last,
         cause=missing.cause,
         connection=one.connection,
+    )
+
+
+def missing_of(gap: GapRow | GapOpened) -> Missing:
+    """What a chain misses, of which the ledger knows."""
+    return Missing(
+        epoch=gap.epoch,
+        first=gap.first_id,
+        last=gap.last_id,
+        since=-math.inf,
+        before_ms=None if gap.first_time_ns is None else gap.first_time_ns // _NS_PER_MS,
+        after_ms=None if gap.last_time_ns is None else gap.last_time_ns // _NS_PER_MS,
+        cause=gap.cause,
+        is_told=True,
+        is_announced=True,
     )

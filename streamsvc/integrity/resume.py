@@ -9,31 +9,34 @@ Made before the first connection, and before the segments are sealed. Blocks.
 
 from __future__ import annotations
 
-import math
 import mmap
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import msgspec
 
 from streamsvc.gap import NOTE_KIND, GapGivenUp, GapOpened, decode_note
 from streamsvc.integrity.chains import heard_of
-from streamsvc.integrity.continuity import Missing
+from streamsvc.integrity.ledger import missing_of
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard
 from streamsvc.integrity.sequence import covered
+from streamsvc.persistence.catalogue import ADOPT
 from streamsvc.persistence.journal import Damage, read_segment
 from streamsvc.persistence.layout import JOURNAL_SUFFIX, SegmentName
 from streamsvc.schema import CHAINED_KINDS, MARKETS_BY_LABEL, Kind, Market, Source
 from streamsvc.venues.binance_heads import DECODE_ERRORS, head_decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from streamsvc.batch import Block
     from streamsvc.integrity.chains import Chains, Track
     from streamsvc.persistence.catalogue import Catalogue, LastId
-    from streamsvc.persistence.gap_table import GapRow
+
+    ReplayedOf = Callable[[Market, Kind, str], "Replayed | None"]
+    """Who is told of a stream's ids; None: nobody."""
 
 _NS_PER_MS = 1_000_000
 _NAME_BEGIN = len(b'{"stream":"')
@@ -76,6 +79,16 @@ class _LastHeard:
                 self.messages[block.market, number, name] = text, block.received_ns
 
 
+class Replayed(Protocol):
+    """What is told of the ids in a segment: a chain, or who only wants to know them."""
+
+    def replay(self, epoch: int, first: int, last: int, event_ms: int) -> None:
+        """A message of a stream covers these ids."""
+
+    def replay_fetched(self, epoch: int, first: int, last: int) -> None:
+        """REST brought these; the note about that stands in the same frame."""
+
+
 def resume(chains: Chains, catalogue: Catalogue, segments: Iterable[Path]) -> None:
     """Bring chains to where earlier runs left their streams.
 
@@ -88,7 +101,8 @@ def resume(chains: Chains, catalogue: Catalogue, segments: Iterable[Path]) -> No
         OSError: a segment cannot be read.
     """
     heard = _LastHeard()
-    for last in catalogue.last_ids():
+    # How far a lost catalogue's streams had come is known when all of its files are taken in.
+    for last in () if catalogue.is_pending(ADOPT) else catalogue.last_ids():
         track = chains.find(last.market, last.kind, last.symbol)
         heard.received_ns[last.market] = max(last.last_received_ns, heard.received_ns.get(last.market, 0))
         if track is not None:
@@ -100,7 +114,7 @@ def resume(chains: Chains, catalogue: Catalogue, segments: Iterable[Path]) -> No
         # What was given up or fetched may lie behind the last message that came.
         track.chain.reach(row.epoch, row.last_id)
         if row.status == "open":
-            track.chain.miss(_missing_of(row))
+            track.chain.miss(missing_of(row))
     for path in segments:
         _read_segment(chains, heard, path)
     _break_off(chains, heard)
@@ -141,33 +155,40 @@ def _read_segment(chains: Chains, heard: _LastHeard, path: Path) -> None:
         for item in read_segment(data, name):
             if not isinstance(item, Damage):
                 heard.read(item)
-                _read_block(chains, item)
+                replay_block(chains.chain, item, partial(_read_note, chains))
 
 
-def _read_block(chains: Chains, block: Block) -> None:
+def replay_block(chain_of: ReplayedOf, block: Block, read_note: Callable[[bytes], None]) -> None:
+    """Go over what an earlier run recorded, or another task of this one.
+
+    Args:
+        chain_of: Who is told of the ids of a stream; None: nobody.
+        block: A block of a segment.
+        read_note: Told of the notes in it.
+    """
     epochs = block.epochs or [0] * len(block.messages)
     for number, epoch, text in zip(block.kinds, epochs, block.messages, strict=True):
         if number == NOTE_KIND:
-            _read_note(chains, text)
+            read_note(text)
         elif number in CHAINED_KINDS:
             try:
-                _read_message(chains, block, Kind(number), epoch, text)
+                _read_message(chain_of, block, Kind(number), epoch, text)
             except DECODE_ERRORS:
                 continue  # The sealer quarantines it, and tells the ledger its id.
 
 
-def _read_message(chains: Chains, block: Block, kind: Kind, epoch: int, text: bytes) -> None:
+def _read_message(chain_of: ReplayedOf, block: Block, kind: Kind, epoch: int, text: bytes) -> None:
     if block.source is Source.REST:
         fetched = _FETCHED.decode(text)
         found = fetched.data.a if kind is Kind.AGG_TRADE else fetched.data.id
-        track = chains.find(block.market, kind, fetched.symbol)
-        if track is not None and found is not None:
-            track.chain.forget(epoch, found, found)
+        chain = chain_of(block.market, kind, fetched.symbol)
+        if chain is not None and found is not None:
+            chain.replay_fetched(epoch, found, found)
         return
     head: Any = head_decoder(block.market, kind)(text).data
-    track = chains.find(block.market, kind, head.s)
-    if track is not None and (kind is not Kind.KLINE_1M or head.k.x):
-        track.chain.replay(epoch, *covered(block.market, kind, head), head.E)
+    chain = chain_of(block.market, kind, head.s)
+    if chain is not None and (kind is not Kind.KLINE_1M or head.k.x):
+        chain.replay(epoch, *covered(block.market, kind, head), head.E)
 
 
 def _read_note(chains: Chains, text: bytes) -> None:
@@ -177,20 +198,6 @@ def _read_note(chains: Chains, text: bytes) -> None:
         return
     match note:
         case GapOpened():
-            track.chain.miss(_missing_of(note))
+            track.chain.miss(missing_of(note))
         case GapGivenUp():
             track.chain.forget(note.epoch, note.first_id, note.last_id)
-
-
-def _missing_of(gap: GapRow | GapOpened) -> Missing:
-    return Missing(
-        epoch=gap.epoch,
-        first=gap.first_id,
-        last=gap.last_id,
-        since=-math.inf,
-        before_ms=None if gap.first_time_ns is None else gap.first_time_ns // _NS_PER_MS,
-        after_ms=None if gap.last_time_ns is None else gap.last_time_ns // _NS_PER_MS,
-        cause=gap.cause,
-        is_told=True,
-        is_announced=True,
-    )

@@ -2,6 +2,9 @@
 
 That is the only way they come about: a file is renamed into the data set while its segment still lies in the journal,
 and a start seals that segment again, over the same names.
+
+What the lost catalogue's streams had come to is known when all its files are taken in; only then the loop is told, and
+the audit looks for what the files lack and nobody knows of: above all the ids between the lost run and this one.
 """
 
 from __future__ import annotations
@@ -15,13 +18,15 @@ import trio
 
 from streamsvc.errors import DamagedError, DiskFullError
 from streamsvc.log import logger
-from streamsvc.persistence.catalogue import ADOPT
+from streamsvc.persistence.catalogue import ADOPT, AUDIT
 from streamsvc.persistence.compaction_names import is_compacted
 from streamsvc.persistence.layout import SegmentName
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from streamsvc.persistence.gap_table import GapRow
+    from streamsvc.persistence.losses import Losses
     from streamsvc.persistence.publish import Publisher
     from streamsvc.persistence.recovery import Recovered
     from streamsvc.persistence.tools import Seal
@@ -37,6 +42,8 @@ class Adoption:
         run_blocking: Runs a blocking function in a thread.
         recovered: What the start found: files of this run and of unsealed segments are none of ours.
         disk_retry_sec: How long to wait for a full disk.
+        audit: Looks for what the files lack; see `tools.Tools`.
+        tell_losses: Told what the loop must know.
     """
 
     publisher: Publisher
@@ -44,15 +51,22 @@ class Adoption:
     run_blocking: Callable[..., Awaitable[Any]]
     recovered: Recovered
     disk_retry_sec: float
+    audit: Callable[[str], Awaitable[Sequence[GapRow]]]
+    tell_losses: Callable[[Losses], None]
 
     async def run(self) -> None:
-        """Take in every file of earlier runs that the catalogue does not know, if it is a new one.
+        """Take in every file of earlier runs that the catalogue does not know, if it is a new one; then audit them.
 
         A file that is damaged is given up; what failed otherwise is tried again by the next start.
         """
         catalogue = self.publisher.catalogue
-        if not await self._with_room(self.run_blocking, catalogue.is_pending, ADOPT):
-            return
+        if await self._with_room(self.run_blocking, catalogue.is_pending, ADOPT):
+            await self._adopt()
+        if await self._with_room(self.run_blocking, catalogue.is_pending, AUDIT):
+            await self._audit()
+
+    async def _adopt(self) -> None:
+        catalogue = self.publisher.catalogue
         files = await self._with_room(self.run_blocking, self._lost_files)
         adopted, is_complete = 0, True
         for path in files:
@@ -64,9 +78,22 @@ class Adoption:
                 logger.error("file_not_adopted", path=str(path), detail=repr(fault))
                 is_complete = is_complete and isinstance(fault, DamagedError | FileNotFoundError)
         if is_complete:
-            await self._with_room(self.run_blocking, catalogue.done, ADOPT)
+            self.tell_losses(await self._with_room(self.run_blocking, catalogue.adopted))
         if files:
             logger.warning("files_adopted", files=adopted, failed=len(files) - adopted)
+
+    async def _audit(self) -> None:
+        """Have the ledger know what the files lack. What cannot be read now is looked at by the next start."""
+        try:
+            missing = await self._with_room(self.audit, str(self.publisher.folder.root))
+        except Exception as fault:  # noqa: BLE001 - old files that cannot be read must not stop the recording
+            logger.error("audit_failed", detail=repr(fault))
+            return
+        name = f"audit-{self.recovered.run}"
+        losses = await self._with_room(self.run_blocking, self.publisher.note_missing, name, missing)
+        if losses:
+            logger.warning("files_audited", gaps=len(losses.gaps))
+            self.tell_losses(losses)
 
     async def _with_room(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """What an async function returns, tried again while there is no room."""

@@ -12,73 +12,32 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import attrs
-
 from streamsvc.errors import DamagedError, DiskFullError, NewerVersionError, UsageError
-from streamsvc.persistence import gap_table
+from streamsvc.gap import StreamCounted, decode_note
+from streamsvc.persistence import gap_table, losses
+from streamsvc.persistence.catalogue_schema import SCHEMA_VERSION, statements_since
+from streamsvc.persistence.ledger_file import Change
+from streamsvc.persistence.losses import LastId as LastId  # noqa: PLC0414 - readers take it from here
+from streamsvc.persistence.losses import Losses
 from streamsvc.persistence.manifest import SealedFile as SealedFile  # noqa: PLC0414 - readers take it from here
-from streamsvc.schema import MARKETS_BY_LABEL, Kind, Market
+from streamsvc.schema import MARKETS_BY_LABEL, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from streamsvc.persistence.gap_table import GapRow
+    from streamsvc.persistence.losses import SeenRange
     from streamsvc.persistence.manifest import Manifest
 
-SCHEMA_VERSION = 1
+    Keep = Callable[[Change], None]
+    """Has a change of the ledger on the disk, before its transaction makes it true."""
+
 _BUSY_SEC = 30.0
 
-ADOPT = "adopt"
-"""The task of a new catalogue: to take in the files of one that was lost."""
-
-_SCHEMA = """
-create table runs (run integer primary key, token integer not null, started_ns integer not null) strict;
-create table segments (
-    segment text primary key, committed_ns integer not null, messages integer not null,
-    inexact_decimals integer not null, first_received_ns integer, last_received_ns integer
-) strict, without rowid;
-create table files (
-    path text primary key, segment text not null, kind text not null, market text not null, date text not null,
-    rows integer not null, size_bytes integer not null, sha256 text not null,
-    first_exchange_ns integer not null, last_exchange_ns integer not null
-) strict, without rowid;
-create table streams (
-    market text not null, symbol text not null, kind text not null, epoch integer not null,
-    last_id integer, last_exchange_ns integer not null, last_received_ns integer not null, messages integer not null,
-    primary key (market, symbol, kind, epoch)
-) strict, without rowid;
-create table quarantined (
-    segment text not null, reason text not null, messages integer not null, primary key (segment, reason)
-) strict, without rowid;
-create table quarantined_ids (
-    segment text not null, market text not null, symbol text not null, kind text not null, epoch integer not null,
-    first_id integer not null, last_id integer not null, reason text not null
-) strict;
-create table damage (
-    segment text not null, reason text not null, size_bytes integer not null, primary key (segment, reason)
-) strict, without rowid;
-create table pending (task text primary key) strict, without rowid;
-create table bans (
-    host text primary key, until_ns integer not null, status integer not null, reason text, opened_ns integer not null
-) strict, without rowid;
-"""
-
-
-@attrs.frozen
-class LastId:
-    """How far a stream has come: its key, its greatest id and exchange time in the data set, and its last receipt.
-
-    The id is None for kinds without ids.
-    """
-
-    market: Market
-    symbol: str
-    kind: Kind
-    epoch: int
-    last_id: int | None
-    last_exchange_ns: int
-    last_received_ns: int
+RESTORE, ADOPT, AUDIT = "restore", "adopt", "audit"
+"""The tasks of a new catalogue: to take in what the ledger's file says, and the files of a catalogue that was lost; and
+then to look for what these lack and nobody knows of."""
 
 
 class Catalogue:
@@ -98,18 +57,26 @@ class Catalogue:
         self._mode = "ro" if is_read_only else "rwc"
 
     def prepare(self) -> None:
-        """Make the catalogue, or see that this version can use what is there.
+        """Make the catalogue, or see that it is whole and that this version can use it.
 
         Raises:
             UsageError: it cannot be opened or written.
             NewerVersionError: a newer version wrote it.
         """
+        if self._damage_mark.exists():
+            raise self._damaged("found while it was used")
         with self._transaction(is_first=True) as connection:
-            if self._version(connection) == 0:
-                for statement in (_SCHEMA + gap_table.TABLE).split(";"):
+            version = self._version(connection)
+            if version:
+                (found,) = connection.execute("pragma quick_check(1)").fetchone()
+                if found != "ok":
+                    raise self._damaged(found)
+            if version < SCHEMA_VERSION:
+                for statement in statements_since(version):
                     connection.execute(statement)
-                connection.execute("insert into pending values (?)", (ADOPT,))
                 connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+            if not version:
+                connection.executemany("insert into pending values (?)", [(RESTORE,), (ADOPT,)])
 
     @classmethod
     @contextmanager
@@ -133,10 +100,26 @@ class Catalogue:
             connection.execute("insert into runs values (?, ?, ?)", (run, token, started_ns))
         return run
 
-    def commit(self, manifest: Manifest, committed_ns: int) -> None:
-        """Note everything that a segment became, all or nothing. The segment was not committed before."""
+    def commit(
+        self, manifest: Manifest, committed_ns: int, keep: Keep = lambda _: None, seen: Sequence[SeenRange] = ()
+    ) -> Losses:
+        """Note everything that a segment became, all or nothing. The segment was not committed before.
+
+        Args:
+            manifest: What it became.
+            committed_ns: The wall clock.
+            keep: Where changes of the ledger go, before this makes them true.
+            seen: The ids in the segment, where `wants_ids` says that they are needed.
+
+        Returns:
+            What the loop is to be told.
+        """
         segment = manifest.segment
         with self._transaction() as connection:
+            is_damaged = bool(manifest.damage) and not is_pending(connection, ADOPT)
+            if is_damaged:
+                losses.suspect_all(connection, losses.DAMAGE)
+                losses.suspect_unknown(connection, seen, losses.DAMAGE)
             connection.execute(
                 "insert into segments values (?, ?, ?, ?, ?, ?)",
                 (
@@ -173,8 +156,18 @@ class Catalogue:
                 "insert into damage values (?, ?, ?)",
                 [(segment, reason, size) for reason, size in manifest.damage.items()],
             )
+            losses.note_seen(connection, seen)
             gap_table.apply_notes(connection, manifest.notes)
-            gap_table.apply_quarantined(connection, manifest.quarantined_ids, committed_ns)
+            opened = gap_table.apply_quarantined(connection, manifest.quarantined_ids, committed_ns)
+            told, counted = list(opened), _counted(manifest.notes)
+            # Of a damaged segment no count holds: what came behind it may be what is lost.
+            for note in counted if not is_damaged else ():
+                more_opened, more_told = losses.judge(connection, note, committed_ns)
+                opened += more_opened
+                told += more_told
+            if opened or len(counted) < len(manifest.notes):
+                keep(Change(segment, manifest.notes, opened))
+            return Losses(told, losses.suspects(connection) if is_damaged else ())
 
     def adopt(self, manifest: Manifest) -> None:
         """Note files that lie in the data set though no catalogue says so. Their segment is not thereby committed."""
@@ -184,12 +177,7 @@ class Catalogue:
     def is_pending(self, task: str) -> bool:
         """Whether a task is still to be done."""
         with self._connection() as connection:
-            return connection.execute("select 1 from pending where task = ?", (task,)).fetchone() is not None
-
-    def done(self, task: str) -> None:
-        """A task was done to the end."""
-        with self._transaction() as connection:
-            connection.execute("delete from pending where task = ?", (task,))
+            return is_pending(connection, task)
 
     def is_committed(self, segment: str) -> bool:
         """Whether everything of a segment is in the data set."""
@@ -204,11 +192,14 @@ class Catalogue:
     def sealed_files(self) -> list[SealedFile]:
         """All files of the data set, by path."""
         with self._connection() as connection:
-            query = (
-                "select path, kind, market, date, rows, size_bytes, sha256, first_exchange_ns, last_exchange_ns "
-                "from files order by path"
-            )
-            return [SealedFile(*row) for row in connection.execute(query)]
+            return [SealedFile(*row) for row in connection.execute(ALL_FILES)]
+
+    def files_and_gaps(self) -> tuple[list[SealedFile], list[GapRow]]:
+        """All files of the data set, by path, and the gap ledger, at one moment."""
+        with self._connection() as connection:
+            connection.execute("begin")
+            files = [SealedFile(*row) for row in connection.execute(ALL_FILES)]
+            return files, gap_table.rows(connection)
 
     def last_ids(self) -> list[LastId]:
         """How far every stream has come."""
@@ -281,6 +272,9 @@ class Catalogue:
             mapped = self._mapped(fault, is_first=is_first)
             if mapped is None:
                 raise
+            if isinstance(mapped, DamagedError) and self._mode == "rwc" and not is_first:
+                # A start that sees no damage must not end at the same place again.
+                self._damage_mark.touch()
             raise mapped from fault
 
     def _mapped(
@@ -295,17 +289,39 @@ class Catalogue:
         if code is not None and code & 0xFF == sqlite3.SQLITE_CANTOPEN:
             return DiskFullError(f"{self._path}: {fault}")
         if code is not None and code & 0xFF in _DAMAGED:
-            return DamagedError(
-                f"{self._path} is damaged ({fault}). Move it and its -wal and -shm files away and start again: "
-                "the files of the data set are then taken into a new catalogue."
-            )
+            return self._damaged(str(fault))
         return None
+
+    @property
+    def _damage_mark(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.is-damaged")
+
+    def _damaged(self, detail: str) -> DamagedError:
+        return DamagedError(
+            f"{self._path} is damaged ({detail}). The next start of `streamsvc run` moves it aside, and takes the "
+            "files of the data set and the gap ledger into a new catalogue."
+        )
+
+
+ALL_FILES = (
+    "select path, kind, market, date, rows, size_bytes, sha256, first_exchange_ns, last_exchange_ns "
+    "from files order by path"
+)
 
 
 _NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _NOT_ALLOWED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
 # A statement that SQLite cannot make sense of means other tables than ours.
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+
+
+def is_pending(connection: sqlite3.Connection, task: str) -> bool:
+    """Whether a task is still to be done."""
+    return connection.execute("select 1 from pending where task = ?", (task,)).fetchone() is not None
+
+
+def _counted(notes: Iterable[bytes]) -> list[StreamCounted]:
+    return [note for note in map(decode_note, notes) if isinstance(note, StreamCounted)]
 
 
 def _insert_files(connection: sqlite3.Connection, manifest: Manifest) -> None:

@@ -45,6 +45,12 @@ class Files:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             return os.open(path, flags, 0o644)
 
+    def open_to_append(self, path: Path) -> int:
+        """Open a file for appending, made where it is not there; returns its descriptor."""
+        with no_room_mapped():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            return os.open(path, flags, 0o644)
+
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         """Write what fits; returns how many bytes it was."""
         with no_room_mapped():

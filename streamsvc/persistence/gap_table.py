@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from streamsvc.gap import GapFilled, GapGivenUp, GapOpened, decode_note
-from streamsvc.schema import TRADE_KINDS, Kind
+from streamsvc.gap import GapFilled, GapGivenUp, GapOpened, StreamCounted, decode_note
+from streamsvc.schema import CHAINED_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +28,7 @@ create table gaps (
 create index gaps_of_stream on gaps (market, symbol, kind, epoch, first_id)
 """
 
-_WITH_IDS = TRADE_KINDS | {Kind.DEPTH}
-"""Kinds whose quarantined messages are missing ids; of the others nobody misses one."""
+_CHAINED = frozenset(kind.label for kind in CHAINED_KINDS)
 
 OPEN, REPAIRED, UNREPAIRABLE = "open", "repaired", "unrepairable"
 
@@ -105,37 +104,77 @@ def apply_notes(connection: Connection, notes: Iterable[bytes]) -> None:
     for text in notes:
         match decode_note(text):
             case GapOpened() as opened:
-                _insert(connection, _row_of(opened))
+                open_row(connection, _row_of(opened))
             case GapFilled() as filled:
                 _change(connection, filled, REPAIRED if filled.was_announced else None, None)
             case GapGivenUp() as given_up:
                 _change(connection, given_up, UNREPAIRABLE, given_up.reason)
+            case StreamCounted():
+                pass  # It says nothing of the ledger; see `losses`.
 
 
-def apply_quarantined(connection: Connection, ids: Iterable[QuarantinedId], committed_ns: int) -> None:
-    """Note messages whose ids were seen and that could not be recorded; what brings them again repairs them."""
+def apply_quarantined(connection: Connection, ids: Iterable[QuarantinedId], committed_ns: int) -> list[GapRow]:
+    """Note messages whose ids were seen and that could not be recorded; what brings them again repairs them.
+
+    Returns:
+        The rows that are new.
+    """
+    opened = []
     for item in ids:
-        if item.kind not in _WITH_IDS:
+        if item.kind not in CHAINED_KINDS:
             continue
-        _insert(
-            connection,
-            GapRow(
-                market=item.market.label,
-                symbol=item.symbol,
-                kind=item.kind.label,
-                epoch=item.epoch,
-                first_id=item.first_id,
-                last_id=item.last_id,
-                first_time_ns=None,
-                last_time_ns=None,
-                cause="quarantined",
-                connection=None,
-                status=OPEN,
-                reason=None,
-                opened_ns=committed_ns,
-                closed_ns=None,
-            ),
+        row = GapRow(
+            market=item.market.label,
+            symbol=item.symbol,
+            kind=item.kind.label,
+            epoch=item.epoch,
+            first_id=item.first_id,
+            last_id=item.last_id,
+            first_time_ns=None,
+            last_time_ns=None,
+            cause="quarantined",
+            connection=None,
+            status=OPEN,
+            reason=None,
+            opened_ns=committed_ns,
+            closed_ns=None,
         )
+        opened += open_row(connection, row)
+    return opened
+
+
+def open_row(connection: Connection, row: GapRow) -> list[GapRow]:
+    """Insert what of a row no other says is missing already; returns that.
+
+    One hole may be told of twice: by the loop, and by who finds that a segment is lost.
+    """
+    known: list[tuple[int, int]] = []
+    if row.kind in _CHAINED:
+        place = (row.market, row.symbol, row.kind, row.epoch, row.last_id, row.first_id)
+        known = [(other[5], other[6]) for other in connection.execute(_OVERLAPPING, place)]
+    opened = parts_outside(row, known)
+    for part in opened:
+        _insert(connection, part)
+    return opened
+
+
+def parts_outside(row: GapRow, ranges: Iterable[tuple[int, int]]) -> list[GapRow]:
+    """What of a row lies in none of these closed ranges, ascending (pure)."""
+    parts, first = [], row.first_id
+    for known_first, known_last in [*sorted(ranges), (row.last_id + 1, row.last_id + 1)]:
+        if first < known_first:
+            parts.append(attrs.evolve(row, first_id=first, last_id=min(known_first - 1, row.last_id)))
+        first = max(first, known_last + 1)
+        if first > row.last_id:
+            break
+    return parts
+
+
+def open_rows_before(connection: Connection, stream: tuple[str, str, str], epoch: int, end_id: int) -> list[GapRow]:
+    """The open rows of a stream (market, symbol, kind) and epoch whose ids are below one."""
+    place = (*stream, epoch, end_id - 1, 0)
+    rows = [GapRow(*values) for _, *values in connection.execute(_OVERLAPPING, place).fetchall()]
+    return [row for row in rows if row.status == OPEN and row.last_id < end_id]
 
 
 def _row_of(note: GapOpened) -> GapRow:

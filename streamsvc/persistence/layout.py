@@ -93,6 +93,11 @@ class DataFolder:
         return self.root / "catalogue.sqlite"
 
     @property
+    def ledger(self) -> Path:
+        """The changes of the gap ledger, for a catalogue that is made again."""
+        return self.root / "ledger.jsonl"
+
+    @property
     def lock(self) -> Path:
         """The file that one instance holds locked."""
         return self.root / "streamsvc.lock"

@@ -10,11 +10,12 @@ import trio
 from streamsvc.log import logger
 from streamsvc.persistence.adoption import Adoption
 from streamsvc.persistence.archive import require_archive
-from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.catalogue_ledger import LedgerCatalogue
 from streamsvc.persistence.compaction import make_compactor
 from streamsvc.persistence.compaction_task import Housekeeping
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.lock import locked
+from streamsvc.persistence.losses import Losses
 from streamsvc.persistence.publish import Publisher
 from streamsvc.persistence.quarantine import Quarantine, QuarantineFolder
 from streamsvc.persistence.recovery import recover
@@ -98,7 +99,7 @@ async def run_persistence(
 
     Raises:
         UsageError: the folder is in use, cannot be written, or belongs to a newer version.
-        DamagedError: the catalogue is damaged.
+        DamagedError: the catalogue is damaged; the next start makes it again.
         DiskFullError: there was no room, at the start for the catalogue, or at the end for what was held.
         OSError: the disk failed.
     """
@@ -106,9 +107,10 @@ async def run_persistence(
     publisher = Publisher(
         folder=folder,
         files=tools.files,
-        catalogue=Catalogue(folder.catalogue),
+        catalogue=LedgerCatalogue(folder.catalogue),
         quarantine=QuarantineFolder(folder.quarantine, settings.quarantine_max_bytes),
         wall_ns=tools.wall_ns,
+        read_ids=tools.read_ids,
     )
     with receiver, locked(folder):
         if settings.raw_archive:
@@ -116,6 +118,8 @@ async def run_persistence(
         recovered = await tools.run_blocking(recover, publisher, tools.token)
         unsealed = [folder.segment(segment.name) for segment in recovered.segments]
         await tools.run_blocking(tools.resume, publisher.catalogue, unsealed)
+        # An earlier run was to count them and could not.
+        tools.tell_losses(Losses((), await tools.run_blocking(publisher.catalogue.suspects)))
         backlog = Backlog()
         for segment in recovered.segments:
             backlog.add(segment)
@@ -129,6 +133,7 @@ async def run_persistence(
             reconnects=tools.reconnects,
             attempts=settings.seal_attempts,
             disk_retry_sec=settings.disk_retry_sec,
+            tell_losses=tools.tell_losses,
         )
         housekeeping = Housekeeping(
             compactor=make_compactor(publisher, settings.disk_reserve_bytes),
@@ -138,7 +143,15 @@ async def run_persistence(
             retention_days=settings.retention_days,
             disk_retry_sec=settings.disk_retry_sec,
         )
-        adoption = Adoption(publisher, tools.seal, tools.run_blocking, recovered, settings.disk_retry_sec)
+        adoption = Adoption(
+            publisher=publisher,
+            seal=tools.seal,
+            run_blocking=tools.run_blocking,
+            recovered=recovered,
+            disk_retry_sec=settings.disk_retry_sec,
+            audit=tools.audit,
+            tell_losses=tools.tell_losses,
+        )
         task_status.started(persistence)
         async with trio.open_nursery() as watch:
             shield = trio.CancelScope(shield=True)

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from streamsvc.errors import UsageError
+from streamsvc.errors import DamagedError, UsageError
 from streamsvc.log import logger
+from streamsvc.persistence.catalogue import RESTORE
 from streamsvc.persistence.compaction import make_compactor
 from streamsvc.persistence.journal import HEADER_BYTES, read_header
 from streamsvc.persistence.layout import SegmentName
 from streamsvc.persistence.segment import ClosedSegment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streamsvc.persistence.publish import Publisher
 
 
@@ -42,7 +45,7 @@ def recover(publisher: Publisher, token: int) -> Recovered:
 
     Raises:
         NewerVersionError: a newer version wrote the catalogue or a segment; nothing was changed.
-        DamagedError: the catalogue is damaged.
+        DamagedError: a catalogue that was just made is damaged.
         DiskFullError: there is no room even for the catalogue.
         OSError: the disk failed.
         UsageError: the folder cannot be written.
@@ -58,7 +61,7 @@ def recover(publisher: Publisher, token: int) -> Recovered:
     for name in names:
         with folder.segment(name).open("rb") as file:
             read_header(file.read(HEADER_BYTES))
-    publisher.catalogue.prepare()
+    _prepare_catalogue(publisher, names)
     make_compactor(publisher).recover()
     for path in folder.tmp.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -76,3 +79,24 @@ def recover(publisher: Publisher, token: int) -> Recovered:
             "journal_recovered", segments=len(segments), size_bytes=sum(segment.size_bytes for segment in segments)
         )
     return Recovered(SegmentName(run, token, 0), segments)
+
+
+def _prepare_catalogue(publisher: Publisher, names: Iterable[SegmentName]) -> None:
+    """Have a catalogue and the ledger's file; each is made again from the other where it is lost or damaged.
+
+    A recorder must not stay down for a damaged catalogue: it is kept aside, and all that a new one must know lies in
+    files. What is committed with segments that are still there will be committed again.
+    """
+    catalogue, ledger = publisher.catalogue, publisher.ledger
+    try:
+        catalogue.prepare()
+    except DamagedError as fault:
+        aside = catalogue.set_aside(publisher.files.replace)
+        publisher.files.sync_folder(publisher.folder.root)
+        logger.error("catalogue_rebuilt", detail=str(fault), moved_to=aside.name)
+        catalogue.prepare()
+    has_file = ledger.prepare()
+    if catalogue.is_pending(RESTORE):
+        catalogue.restore(ledger.changes(without={str(name) for name in names}))
+    elif not has_file and (rows := catalogue.gaps()):
+        ledger.rewrite(rows)

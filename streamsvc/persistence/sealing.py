@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from streamsvc.errors import DiskFullError
+from streamsvc.errors import DiskFullError, SegmentGoneError
 from streamsvc.log import logger
 from streamsvc.schema import BOOK_KINDS, TRADE_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from streamsvc.persistence.losses import Losses
     from streamsvc.persistence.manifest import Manifest
-    from streamsvc.persistence.publish import Publisher
+    from streamsvc.persistence.publish import Published, Publisher
     from streamsvc.persistence.segment import ClosedSegment
     from streamsvc.persistence.tools import Seal
 
@@ -99,6 +100,7 @@ class Sealing:
         reconnects: How often connections had to be made again since the start, for the log.
         attempts: How often a segment may fail.
         disk_retry_sec: How long to wait for a full disk.
+        tell_losses: Told of ids that were seen and are lost, once the catalogue has noted it.
     """
 
     backlog: Backlog
@@ -108,6 +110,7 @@ class Sealing:
     reconnects: Callable[[], int]
     attempts: int
     disk_retry_sec: float
+    tell_losses: Callable[[Losses], None] = lambda _losses: None
 
     async def run(self) -> None:
         """One sealer's work until the backlog has ended; run as many as may work at a time."""
@@ -119,11 +122,19 @@ class Sealing:
         manifest = await self._seal(job.segment)
         seal_ms = int((trio.current_time() - started) * 1000)
         await job.before.wait()
+        try:
+            if manifest is not None:
+                await self._publish(job.segment, manifest, seal_ms)
+        except SegmentGoneError as fault:
+            logger.error("segment_set_aside", **_name_of(job.segment), detail=str(fault))
+            manifest = None
         if manifest is None:
-            await self._with_room(job.segment, self.publisher.set_aside, job.segment.name)
-        else:
-            await self._publish(job.segment, manifest, seal_ms)
+            self._tell(await self._with_room(job.segment, self.publisher.set_aside, job.segment.name))
         self.backlog.leave(job)
+
+    def _tell(self, losses: Losses) -> None:
+        if losses:
+            self.tell_losses(losses)
 
     async def _seal(self, segment: ClosedSegment) -> Manifest | None:
         """What a segment became; None after `attempts` failures."""
@@ -139,13 +150,14 @@ class Sealing:
                 logger.warning("seal_failed", segment=str(name), attempt=failures, detail=repr(fault))
                 if failures == self.attempts:
                     detail = "".join(traceback.format_exception(fault))
-                    logger.error("segment_set_aside", segment=str(name), size_bytes=segment.size_bytes, detail=detail)
+                    logger.error("segment_set_aside", **_name_of(segment), detail=detail)
                     return None
                 await trio.sleep(_FAILED_PAUSE_SEC)
 
     async def _publish(self, segment: ClosedSegment, manifest: Manifest, seal_ms: int) -> None:
-        cut_lines = await self._with_room(segment, self.publisher.publish, segment.name, manifest)
-        self._report(segment, manifest, seal_ms, cut_lines)
+        published: Published = await self._with_room(segment, self.publisher.publish, segment.name, manifest)
+        self._tell(published.losses)
+        self._report(segment, manifest, seal_ms, published.cut_lines)
 
     async def _with_room(self, segment: ClosedSegment, function: Callable[..., Any], *args: Any) -> Any:
         """What a blocking function of the publisher returns, tried again while there is no room."""
@@ -180,3 +192,7 @@ class Sealing:
             inexact_decimals=manifest.inexact_decimals,
             backlog_segments=self.backlog.segments - 1,
         )
+
+
+def _name_of(segment: ClosedSegment) -> dict[str, str | int]:
+    return {"segment": str(segment.name), "size_bytes": segment.size_bytes}

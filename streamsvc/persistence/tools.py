@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from streamsvc.persistence.catalogue import Catalogue
     from streamsvc.persistence.compaction_day import BuiltDay, DayWork
+    from streamsvc.persistence.gap_table import GapRow
+    from streamsvc.persistence.losses import Losses, SeenRange
     from streamsvc.persistence.manifest import Manifest
     from streamsvc.schema import Market
 
@@ -28,6 +30,10 @@ class Seal(Protocol):
 
 async def _unguarded(part: Callable[[], Awaitable[object]]) -> None:
     await part()
+
+
+async def _find_nothing(_root: str) -> Sequence[GapRow]:
+    return ()
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +51,9 @@ class Tools:
         token: 32 random bits that no other run has.
         resume: Reads where continuity goes on from, in the catalogue and in the segments that are not sealed, oldest
             first. Blocks; called before anything is sealed.
+        read_ids: Reads the ids in a segment. Blocks.
+        audit: Looks for what the files below `DATA_DIR` lack and the ledger does not know: in a process, or in line.
+        tell_losses: Told what the loop must know of what was lost; called in the loop.
         guard: Runs a part of the nursery beside the writer. When the part fails it keeps the failure and has the
             service stop, so that the writer still writes what it holds.
     """
@@ -58,4 +67,7 @@ class Tools:
     files: Files = attrs.field(factory=Files)
     token: int = attrs.field(factory=lambda: secrets.randbits(32))
     resume: Callable[[Catalogue, Sequence[Path]], None] = lambda _catalogue, _segments: None
+    read_ids: Callable[[Path], Sequence[SeenRange]] = lambda _segment: ()
+    audit: Callable[[str], Awaitable[Sequence[GapRow]]] = _find_nothing
+    tell_losses: Callable[[Losses], None] = lambda _losses: None
     guard: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]] = _unguarded

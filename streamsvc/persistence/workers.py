@@ -12,7 +12,7 @@ import math
 import os
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 import trio_parallel
@@ -51,11 +51,10 @@ def _seal(segment_path: str, tmp_root: str, keeps_raw: bool) -> Manifest:
     return manifest
 
 
-def _build_day(root: str, work: DayWork) -> BuiltDay:
+def _call(module: str, function: str, *args: Any) -> Any:
     os.nice(10)
     _load()
-    built: BuiltDay = importlib.import_module("streamsvc.persistence.compaction_build").build_day(root, work)
-    return built
+    return getattr(importlib.import_module(module), function)(*args)
 
 
 class Sealers:
@@ -87,12 +86,26 @@ class Sealers:
             SealerDiedError: the process died.
             Exception: whatever `build_day` raises.
         """
+        built: BuiltDay = await self.run_apart("streamsvc.persistence.compaction_build", "build_day", root, work)
+        return built
+
+    async def run_apart(self, module: str, function: str, *args: Any) -> Any:
+        """What a function returns, run in a process that lives for it alone, behind all others in priority.
+
+        Args:
+            module: The function's module; it is imported in that process, and never in the recorder's own.
+            function: Its name.
+            args: Its arguments.
+
+        Raises:
+            SealerDiedError: the process died.
+            Exception: whatever the function raises.
+        """
         try:
             async with trio_parallel.open_worker_context(grace_period=_LEAVE_SEC) as context:
-                built: BuiltDay = await context.run_sync(partial(_build_day, root, work), kill_on_cancel=True)
+                return await context.run_sync(partial(_call, module, function, *args), kill_on_cancel=True)
         except trio_parallel.BrokenWorkerError as fault:
             raise SealerDiedError(str(fault.args[0])) from fault
-        return built
 
     async def warm(self) -> None:
         """Start all workers and have them load what sealing needs, so that the first segment does not wait for it."""

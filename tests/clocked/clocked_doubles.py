@@ -1,5 +1,6 @@
 """Doubles of what the service is given: disk, sealers, systemd, the log."""
 
+import importlib
 from collections import Counter, deque
 from contextlib import asynccontextmanager
 
@@ -60,6 +61,10 @@ class FaultyFiles(Files):
         self._called("create")
         return super().create(path)
 
+    def open_to_append(self, path):
+        self._called("create")
+        return super().open_to_append(path)
+
     def write(self, descriptor, data):
         self._called("write")
         return super().write(descriptor, memoryview(data)[: self.write_bytes_max])
@@ -101,6 +106,10 @@ class InlineSealers:
     async def build_day(self, root, work):
         await trio.lowlevel.checkpoint()
         return build_day(root, work)
+
+    async def run_apart(self, module, function, *args):
+        await trio.lowlevel.checkpoint()
+        return getattr(importlib.import_module(module), function)(*args)
 
     async def warm(self):
         await trio.lowlevel.checkpoint()

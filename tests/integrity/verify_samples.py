@@ -11,7 +11,7 @@ import numpy as np
 
 from streamsvc.batch import Block
 from streamsvc.gap import NOTE_KIND, GapFilled, GapGivenUp, GapOpened, encode_note
-from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.catalogue_ledger import LedgerCatalogue
 from streamsvc.persistence.files import Files
 from streamsvc.persistence.journal import encode_frame, encode_header, frame_seed
 from streamsvc.persistence.layout import DataFolder, SegmentName
@@ -115,7 +115,7 @@ class Recorded:
         self._publisher = Publisher(
             folder=folder,
             files=Files(),
-            catalogue=Catalogue(folder.catalogue),
+            catalogue=LedgerCatalogue(folder.catalogue),
             quarantine=QuarantineFolder(folder.quarantine, 1 << 20),
             wall_ns=lambda: TIME_MS * 10**6,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from streamsvc.batch import Block
-from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.catalogue_ledger import LedgerCatalogue
 from streamsvc.persistence.files import Files, no_room_mapped
 from streamsvc.persistence.journal import encode_frame, encode_header, frame_seed
 from streamsvc.persistence.layout import DataFolder, SegmentName
@@ -79,7 +79,7 @@ def make_folder(root: Path) -> DataFolder:
 
 
 def make_publisher(folder: DataFolder, files: Files | None = None, quarantine_bytes: int = 1 << 20) -> Publisher:
-    catalogue = Catalogue(folder.catalogue)
+    catalogue = LedgerCatalogue(folder.catalogue)
     catalogue.prepare()
     return Publisher(
         folder=folder,
@@ -141,6 +141,10 @@ class FailingFiles(Files):
     def create(self, path):
         self._count("create")
         return super().create(path)
+
+    def open_to_append(self, path):
+        self._count("create")
+        return super().open_to_append(path)
 
     def write(self, descriptor, data):
         if self.at == 1 and self.only in ("", "write") and len(data) > 2:

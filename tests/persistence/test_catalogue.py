@@ -106,7 +106,7 @@ def test_a_damaged_catalogue_says_what_to_do(catalogue, tmp_path, place):
     data = bytearray(path.read_bytes())
     data[place:] = b"\xff" * (len(data) - place)
     path.write_bytes(data)
-    with pytest.raises(DamagedError, match="Move it"):
+    with pytest.raises(DamagedError, match="moves it aside"):
         catalogue.sealed_files()
 
 

@@ -1,11 +1,14 @@
 """Compaction within the service: beside the publisher, over restarts, in a process of its own."""
 
+from functools import partial
+
 import pytest
 import trio
 from compaction_samples import all_rows, assert_agreed, compact_all
 from persistence_samples import Crash, FailingFiles, inline, make_publisher
 from verify_samples import Recorded, trade
 
+from streamsvc.integrity.audit import unknown_gaps
 from streamsvc.persistence.adoption import Adoption
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.compaction import make_compactor
@@ -50,7 +53,9 @@ async def test_compacted_files_are_taken_into_a_new_catalogue(recorded):
     async def seal(path, tmp):
         return await inline(seal_segment, str(path), str(tmp))
 
-    await Adoption(publisher, seal, inline, recovered, 5.0).run()
+    told = []
+    await Adoption(publisher, seal, inline, recovered, 5.0, partial(inline, unknown_gaps), told.append).run()
+    assert [("BTCUSDT", 3), ("ETHUSDT", 1)] == [(one.symbol, one.last_id) for one in told[0].suspects]
     assert before == [(file.path, file.rows, file.sha256) for file in publisher.catalogue.sealed_files()]
     compact_all(recorded)
     assert_agreed(recorded.folder)

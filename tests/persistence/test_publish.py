@@ -151,15 +151,26 @@ def test_no_room_at_any_step_is_tried_again_and_loses_nothing(tmp_path, tmp_path
 
 
 def test_names_are_on_the_disk_before_the_catalogue_knows_them(tmp_path, monkeypatch):
-    """And the segment goes last: a power cut between any two steps finds either the segment or all of its files."""
+    """And the segment goes last: a power cut between any two steps finds either the segment or all of its files.
+
+    What changes in the ledger is synced within the transaction.
+    """
     folder = make_folder(tmp_path)
     put_segment(folder, BLOCKS)
     files = FailingFiles()
     commit = Catalogue.commit
-    monkeypatch.setattr(Catalogue, "commit", lambda *args: (files.calls.append("commit"), commit(*args)))
+
+    def commit_told(*args):
+        files.calls.append("begin")
+        losses = commit(*args)
+        files.calls.append("commit")
+        return losses
+
+    monkeypatch.setattr(Catalogue, "commit", commit_told)
     restart(folder, files)
-    place = files.calls.index("commit")
-    assert ["sync_folder", "unlink"] == files.calls[place - 1 : place] + files.calls[place + 1 : place + 2]
+    begin, place = files.calls.index("begin"), files.calls.index("commit")
+    assert ["sync_folder", "unlink"] == files.calls[begin - 1 : begin] + files.calls[place + 1 : place + 2]
+    assert ["create", "write", "sync", "sync_folder"] == files.calls[begin + 1 : place]
     last_rename = max(index for index, call in enumerate(files.calls) if call == "replace")
     assert last_rename < files.calls.index("sync_folder", last_rename) < place
     assert 1 == files.calls.count("unlink")
@@ -280,10 +291,10 @@ def test_quarantine_has_a_limit_and_says_what_it_left_out(tmp_path):
     bad = [spot_trade(number, p="-1") for number in range(50)]
     put_segment(folder, [block(bad)])
     publisher = make_publisher(folder, quarantine_bytes=2000)
-    cut = publisher.publish(NAME, seal_segment(str(folder.segment(NAME)), str(folder.tmp)))
+    published = publisher.publish(NAME, seal_segment(str(folder.segment(NAME)), str(folder.tmp)))
     (path,) = folder.quarantine.iterdir()
     lines = path.read_bytes().splitlines()
-    assert 50 == cut + len(lines)
+    assert 50 == published.cut_lines + len(lines)
     assert 2000 >= path.stat().st_size > 1500
     assert all(json.loads(line) for line in lines)
 

@@ -59,6 +59,14 @@ class MortalFiles(FaultyFiles):
         self._synced[path] = 0
         return descriptor
 
+    def open_to_append(self, path):
+        self._die_before()
+        size = path.stat().st_size if path.exists() else 0
+        descriptor = super().open_to_append(path)
+        self._names[descriptor] = path
+        self._synced.setdefault(path, size)
+        return descriptor
+
     def write(self, descriptor, data):
         if self._life.spend():
             super().write(descriptor, memoryview(data)[: len(data) // 2])
