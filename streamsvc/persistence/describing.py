@@ -37,6 +37,7 @@ def describe_file(path: Path) -> Manifest:
     table, rows, times = Table(market, kind), 0, []
     wanted = ["symbol", "receive_time", "exchange_time", *filter(None, [ID_COLUMNS.get(kind)])]
     wanted += ["epoch"] if kind in ID_COLUMNS else []
+    wanted += ["open_time", "is_closed"] if kind is Kind.KLINE_1M else []
     for group in read_row_groups(path, wanted):
         rows += len(group["symbol"])
         if not len(group["symbol"]):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from streamsvc.gap import GapFilled, GapGivenUp, GapOpened, StreamCounted, decode_note
-from streamsvc.schema import CHAINED_KINDS
+from streamsvc.schema import CHAINED_KINDS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,7 +121,7 @@ def apply_quarantined(connection: Connection, ids: Iterable[QuarantinedId], comm
     """
     opened = []
     for item in ids:
-        if item.kind not in CHAINED_KINDS:
+        if item.kind not in CHAINED_KINDS or (item.kind is Kind.KLINE_1M and not item.last_id):
             continue
         row = GapRow(
             market=item.market.label,

@@ -53,7 +53,8 @@ class StreamRange:
         symbol: The symbol.
         epoch: How many times the exchange had started its ids over.
         messages: How many were recorded.
-        first_id: The least id (of depth: the least `final_update_id`); None for kinds without ids.
+        first_id: The least id (of depth: the least `final_update_id`; of candles: the first closed one's minute since
+            1970); None for kinds without ids.
         last_id: The greatest.
         last_exchange_ns: The greatest `exchange_time`.
         last_received_ns: When the last one was received.

@@ -29,7 +29,7 @@ from streamsvc.persistence.layout import JOURNAL_SUFFIX, SegmentName
 from streamsvc.persistence.manifest import INEXACT_FILE, QUARANTINE_FILE, Manifest, QuarantinedId, SealedFile
 from streamsvc.persistence.parquet import write_file
 from streamsvc.persistence.quarantine import encode_item
-from streamsvc.persistence.tables import LEVEL_KINDS, DayTable, Table
+from streamsvc.persistence.tables import DayTable, Table
 from streamsvc.schema import COLUMNS, Kind, Market, Source
 from streamsvc.venues.binance_heads import DECODE_ERRORS, head_decoder
 from streamsvc.venues.binance_payloads import PAYLOADS
@@ -49,6 +49,7 @@ BATCH_UPDATES = 200
 BATCH_SNAPSHOTS = 8
 """Ten thousand levels each, which are 1 MB each while they are Python's numbers."""
 _BATCH_SIZES = {Kind.DEPTH: BATCH_UPDATES, Kind.DEPTH_SNAPSHOT: BATCH_SNAPSHOTS}
+_MINUTE_MS = 60_000
 QUARANTINED_IDS_MAX = 10_000
 _DAMAGE_PIECE_BYTES = 256 * 1024
 
@@ -320,9 +321,12 @@ def _id_of(batch: _Batch, index: int, reason: str) -> QuarantinedId:
         symbol, number = read_symbol_and_id(batch.kind, batch.texts[index])
         return QuarantinedId(batch.market, batch.kind, symbol, epoch, number, number, reason)
     head = head_decoder(batch.market, batch.kind)(batch.texts[index]).data
-    if batch.kind in LEVEL_KINDS:
+    if batch.kind is Kind.DEPTH:
         # What is missing with a futures update begins behind the one before it, as `integrity.sequence` says.
         first_id, last_id = (head.U if batch.market is Market.SPOT else min(head.pu + 1, head.u)), head.u
+    elif batch.kind is Kind.KLINE_1M:
+        # An open candle is no id that anybody misses; minute 0 is none of ours.
+        first_id = last_id = head.k.t // _MINUTE_MS if head.k.x else 0
     else:
         first_id = last_id = next((getattr(head, name) for name in ("id", "u") if hasattr(head, name)), 0)
     return QuarantinedId(batch.market, batch.kind, head.s, epoch, first_id, last_id, reason)

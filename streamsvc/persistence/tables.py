@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROW_GROUP_ROWS = 200_000
+MINUTE_NS = 60_000_000_000
 SIDES = ("", "bid", "ask")
 ID_COLUMNS = {
     Kind.TRADE: "trade_id",
@@ -125,10 +126,7 @@ class Table:
         symbols = list(self.labels["symbol"])
         keys = columns["epoch"].astype(np.int64) * len(symbols) + columns["symbol"]
         unique, index = np.unique(keys, return_inverse=True)
-        ids = columns.get(ID_COLUMNS.get(self.kind, ""))
-        first_ids = last_ids = [None] * len(unique)
-        if ids is not None:
-            first_ids, last_ids = _least(ids, index, len(unique)), _greatest(ids, index, len(unique))
+        first_ids, last_ids = self._ends(columns, index, len(unique))
         exchange_ns = _greatest(columns["exchange_time"], index, len(unique))
         received_ns = _greatest(columns["receive_time"], index, len(unique))
         messages = np.bincount(index, minlength=len(unique)).tolist()
@@ -146,6 +144,24 @@ class Table:
             )
             for place, key in enumerate(unique)
         ]
+
+    def _ends(
+        self, columns: dict[str, NDArray[Any]], index: NDArray[np.intp], size: int
+    ) -> tuple[list[int | None], list[int | None]]:
+        """The least and the greatest id of each stream; None where it has none."""
+        if self.kind is Kind.KLINE_1M:  # Closed candles chain, by their minute.
+            is_closed = columns["is_closed"].astype(np.bool_)
+            ids, index = columns["open_time"][is_closed] // MINUTE_NS, index[is_closed]
+        elif self.kind in ID_COLUMNS:
+            ids = columns[ID_COLUMNS[self.kind]]
+        else:
+            return [None] * size, [None] * size
+        counts = np.bincount(index, minlength=size).tolist()
+        least, greatest = _least(ids, index, size), _greatest(ids, index, size)
+        return (
+            [value if count else None for value, count in zip(least, counts, strict=True)],
+            [value if count else None for value, count in zip(greatest, counts, strict=True)],
+        )
 
     def _days(self, columns: dict[str, NDArray[Any]], levels: NDArray[np.float64] | None) -> Iterator[DayTable]:
         bids, asks = columns.pop("bids", None), columns.pop("asks", None)
