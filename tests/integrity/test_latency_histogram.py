@@ -5,7 +5,7 @@ from math import ceil
 import numpy as np
 import pytest
 
-from streamsvc.integrity.latency import PERCENTILES, LatencyHistogram
+from streamsvc.integrity.latency_histogram import PERCENTILES, LatencyHistogram
 
 MS = 10**6
 
