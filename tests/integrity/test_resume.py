@@ -1,26 +1,34 @@
 """Where continuity goes on from: what a start reads before it connects."""
 
-import time
-
 from persistence_samples import NAME, block, make_folder, segment_bytes, spot_trade
 
-from streamsvc.integrity.continuity import Chain
+from streamsvc.integrity.chains import Chains
 from streamsvc.integrity.resume import resume
 from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.schema import Kind, Market
+from streamsvc.venues.venue import Stream
 
-SIZE_BYTES = 8 << 20
+TRADES = Stream(Market.SPOT, Kind.TRADE, "BTCUSDT", "btcusdt@trade")
 
 
-def test_a_long_journal_is_read_in_time(tmp_path):
-    """A kill with a full segment costs the next start less than the 5 s that 64 MB may take, of one processor."""
+def resumed(tmp_path, texts):
+    """The chain of a stream after a start that finds these messages, fifty a frame."""
     folder = make_folder(tmp_path)
     Catalogue(folder.catalogue).prepare()
-    texts = [spot_trade(number) for number in range(SIZE_BYTES // len(spot_trade(10**5)))]
     content = segment_bytes([block(texts[at : at + 50]) for at in range(0, len(texts), 50)])
     folder.segment(NAME).write_bytes(content)
-    chain = Chain()
-    begun_sec = time.process_time()
-    resume(lambda *_stream: chain, Catalogue(folder.catalogue), [folder.segment(NAME)])
-    took_sec = time.process_time() - begun_sec
-    assert len(texts) == chain.next_id
-    assert took_sec < 5 * len(content) / (64 << 20)
+    chains = Chains([TRADES])
+    resume(chains, Catalogue(folder.catalogue), [folder.segment(NAME)])
+    return chains.track(TRADES).chain
+
+
+def test_a_long_journal(tmp_path):
+    """The chain goes on behind the last id that lies there."""
+    assert 10_000 == resumed(tmp_path, [spot_trade(number) for number in range(10_000)]).expected_id
+
+
+def test_a_message_that_cannot_be_read_hides_no_other(tmp_path):
+    """Its neighbours in the frame count; its own id is missing until the sealer tells the ledger."""
+    texts = [spot_trade(1), spot_trade(2)[:-5], spot_trade(3)]
+    chain = resumed(tmp_path, texts)
+    assert (4, [(2, 2)]) == (chain.expected_id, [(one.first, one.last) for one in chain.missing])

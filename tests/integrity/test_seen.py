@@ -87,7 +87,7 @@ def test_what_is_remembered_of_all_streams_is_bounded(monkeypatch):
     chains = Chains(streams)
     for connection in (FAST, SLOW):
         chains.dialled(streams, connection, 0.0)
-        chains.connected(streams, connection)
+        chains.connected(streams, connection, 0.0, 0)
     tracks = [chains.track(stream) for stream in streams]
     ids = range(400_900_217_000, 400_900_217_000 + 40_000)
     tracemalloc.start()
