@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamsvc.persistence.gap_table import GapRow
+    from streamsvc.persistence.manifest import SealedFile
 
 DAY_NS = 86_400 * 10**9
 _EPOCH_ORDINAL = calendar_date(1970, 1, 1).toordinal()
@@ -110,3 +111,10 @@ def window_of(row: GapRow) -> tuple[int, int]:
     if row.last_time_ns is None:
         return row.first_time_ns, max(row.first_time_ns, row.opened_ns)
     return row.first_time_ns, max(row.first_time_ns, row.last_time_ns)
+
+
+def nothing_recorded(day: Day, files: Iterable[SealedFile]) -> str:
+    """What to tell who asks for a day of which there is nothing."""
+    dates = [file.date for file in files]
+    recorded = f"there is data from {min(dates)} to {max(dates)}" if dates else "nothing is sealed at all"
+    return f"nothing was recorded on {day.date}; {recorded}"

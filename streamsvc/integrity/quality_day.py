@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from streamsvc.errors import DamagedError, UsageError
-from streamsvc.integrity.day_gaps import Day, DayIds, rows_of_day, window_of
+from streamsvc.integrity.day_gaps import Day, DayIds, nothing_recorded, rows_of_day, window_of
 from streamsvc.integrity.day_neighbours import Neighbours, ids_around
 from streamsvc.integrity.keys import COUNTED_KINDS, KEY_COLUMNS
 from streamsvc.integrity.latency_histogram import LatencyHistogram
@@ -117,7 +117,7 @@ class _Measuring:
                     progress(done, len(own))
             streams += self._join(MARKETS_BY_LABEL[market], _KINDS_BY_LABEL[kind], numbers, of_kind)
         if not (streams or self._errors):
-            raise UsageError(_nothing_recorded(self._day, self._files))
+            raise UsageError(nothing_recorded(self._day, self._files))
         return self._finish(streams, len(own))
 
     def _read(self, file: SealedFile, numbers: KindNumbers) -> None:
@@ -281,9 +281,3 @@ def _union(windows: Iterable[tuple[int, int]], begin: int, end: int) -> list[tup
         else:
             found.append((first, last))
     return found
-
-
-def _nothing_recorded(day: Day, files: list[SealedFile]) -> str:
-    dates = [file.date for file in files]
-    recorded = f"there is data from {min(dates)} to {max(dates)}" if dates else "nothing is sealed at all"
-    return f"nothing was recorded on {day.date}; {recorded}"

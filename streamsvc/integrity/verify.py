@@ -20,7 +20,7 @@ import attrs
 
 from streamsvc.errors import DamagedError, UsageError
 from streamsvc.integrity.contents import KindCheck
-from streamsvc.integrity.day_gaps import Day, DayIds, rows_of_day, window_of
+from streamsvc.integrity.day_gaps import Day, DayIds, nothing_recorded, rows_of_day, window_of
 from streamsvc.integrity.day_neighbours import Neighbours
 from streamsvc.integrity.deep import compare_last_ids, look_into
 from streamsvc.integrity.deep_texts import check_quarantine, check_segments, is_of_day
@@ -126,7 +126,7 @@ class _Check:
                 report.add_error(f"{path}: the catalogue does not know it")
             self._tell_damage(catalogue, report)
             if self.day is not None and not (report.files or report.gaps or report.errors or report.repaired):
-                raise UsageError(_nothing_recorded(self.day, files))
+                raise UsageError(nothing_recorded(self.day, files))
             return {file.path for file in files} <= {file.path for file in catalogue.sealed_files()}
 
     def _check_kinds(
@@ -215,12 +215,6 @@ def _by_kind(
 
 def _place(of: SealedFile | GapRow) -> tuple[str, str]:
     return of.kind, of.market
-
-
-def _nothing_recorded(day: Day, files: list[SealedFile]) -> str:
-    dates = [file.date for file in files]
-    recorded = f"there is data from {min(dates)} to {max(dates)}" if dates else "nothing is sealed at all"
-    return f"nothing was recorded on {day.date}; {recorded}"
 
 
 def _require_catalogue(folder: DataFolder) -> None:
