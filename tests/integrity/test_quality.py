@@ -215,14 +215,15 @@ def test_ids_that_start_over_are_one_stream(recorded):
     assert (4, 4, 1) == (found.messages, found.ids_present, found.ids_missing)
 
 
-@pytest.mark.parametrize("damage", [b"PAR1", None])
+@pytest.mark.parametrize("damage", ["no file of its kind", "gone", "another one's rows"])
 def test_a_file_that_cannot_be_used(recorded, damage, capsys):
     """The others are told; the exit code says that something is amiss."""
     (path, *_) = recorded.publish(trade(1), mark_price(0))
-    if damage is None:
+    content = (recorded.root / path).read_bytes()
+    if damage == "gone":
         (recorded.root / path).unlink()
     else:
-        (recorded.root / path).write_bytes(damage)
+        (recorded.root / path).write_bytes(content.replace(b"BTCUSDT", b"BTCUSDC") if "rows" in damage else b"PAR1")
     quality = measure(recorded)
     assert [path] == [error.split(": ")[0] for error in quality.errors]
     assert ["markPrice"] == [one.kind for one in quality.streams]

@@ -26,6 +26,7 @@ from verify_samples import (
 from streamsvc.cli import main
 from streamsvc.gap import NOTE_KIND
 from streamsvc.integrity.verify import verify_folder
+from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.parquet import read_coded, write_file
 from streamsvc.schema import COLUMNS, Kind, Market
 
@@ -237,15 +238,19 @@ def test_the_catalogue_does_not_know_a_stream(recorded):
     assert "catalogue: spot trade: the stream ETHUSDT, epoch 0 has files, and is not known" == only_error(recorded)
 
 
-def test_what_is_published_meanwhile_is_no_disagreement(recorded):
-    """The catalogue goes on while files are read."""
-    done = []
+@pytest.mark.parametrize("asked", ["last_ids", "sealed_files"])
+def test_what_is_published_meanwhile_is_no_disagreement(recorded, monkeypatch, asked):
+    """The catalogue goes on between two questions: the files hold what the first answer says, or more."""
+    real, done = getattr(Catalogue, asked), []
 
-    def publish_once(*_):
+    def publish_behind(catalogue):
+        answer = real(catalogue)
         if not done:
             done.append(recorded.publish(trade(10, time_ms=TIME_MS + DAY_MS), agg_trade(2)))
+        return answer
 
-    assert [] == verify_folder(recorded.root, publish_once, is_deep=True).errors
+    monkeypatch.setattr(Catalogue, asked, publish_behind)
+    assert [] == deep(recorded).errors
 
 
 def test_an_index_of_the_catalogue_is_damaged(recorded):
