@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from streamsvc.batch import BlockSender
     from streamsvc.intake.lanes import Lane
     from streamsvc.intake.reading import IntakeCounts
-    from streamsvc.integrity.chains import Chains, Track
+    from streamsvc.integrity.chains import Chains
+    from streamsvc.integrity.track import Track
 
 LOOK_SEC = 1.0
 

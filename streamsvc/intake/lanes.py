@@ -10,7 +10,7 @@ from streamsvc.venues.binance_heads import head_decoder, head_type
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamsvc.integrity.chains import Track
+    from streamsvc.integrity.track import Track
     from streamsvc.watchdog.health import StreamHealth
 
 _DEPTH_BRACKETS = 2

@@ -15,8 +15,10 @@ import attrs
 import msgspec
 import orjson
 
-from streamsvc.errors import NewerVersionError
+from streamsvc.errors import DamagedError, NewerVersionError
 from streamsvc.gap import NOTE_KIND, decode_note
+from streamsvc.persistence.archive import archived_dates, archived_segments
+from streamsvc.persistence.compression import decompress
 from streamsvc.persistence.journal import Damage, read_segment
 from streamsvc.persistence.layout import JOURNAL_SUFFIX
 
@@ -116,6 +118,23 @@ def check_segments(folder: DataFolder, report: Report) -> None:
                 report.add_error(f"{place}: {size_bytes:,} bytes hold no whole frame ({reason})")
         if contents.bad_notes:
             report.add_error(f"{place}: {contents.bad_notes:,} notes for the gap ledger cannot be read")
+
+
+def check_archive(folder: DataFolder, report: Report) -> None:
+    """Scan the segments that `RAW_ARCHIVE` keeps; one at a time, in memory."""
+    for date in archived_dates(folder):
+        for segment in archived_segments(folder, date):
+            place = segment.path.relative_to(folder.root).as_posix()
+            try:
+                contents = scan_segment(decompress(segment.path.read_bytes()), segment.name)
+            except FileNotFoundError:
+                continue  # RETENTION_DAYS has removed it meanwhile.
+            except (DamagedError, NewerVersionError, OSError) as fault:
+                report.add_error(f"{place}: {fault}")
+                continue
+            for reason, size_bytes in sorted(contents.damage.items()):
+                if reason not in _TORN:
+                    report.add_error(f"{place}: {size_bytes:,} bytes hold no whole frame ({reason})")
 
 
 def check_quarantine(folder: DataFolder, report: Report) -> None:

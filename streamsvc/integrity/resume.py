@@ -17,10 +17,10 @@ import attrs
 import msgspec
 
 from streamsvc.gap import NOTE_KIND, GapGivenUp, GapOpened, decode_note
-from streamsvc.integrity.chains import heard_of
 from streamsvc.integrity.ledger import missing_of
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard
 from streamsvc.integrity.sequence import covered
+from streamsvc.integrity.track import heard_of
 from streamsvc.persistence.catalogue import ADOPT
 from streamsvc.persistence.journal import Damage, read_segment
 from streamsvc.persistence.layout import JOURNAL_SUFFIX, SegmentName
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamsvc.batch import Block
-    from streamsvc.integrity.chains import Chains, Track
+    from streamsvc.integrity.chains import Chains
+    from streamsvc.integrity.track import Track
     from streamsvc.persistence.catalogue import Catalogue, LastId
 
     ReplayedOf = Callable[[Market, Kind, str], "Replayed | None"]

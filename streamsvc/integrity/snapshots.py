@@ -22,7 +22,8 @@ from streamsvc.venues.binance_rest import parse_snapshot, snapshot_request
 if TYPE_CHECKING:
     from streamsvc.integrity.backfill import Governor
     from streamsvc.integrity.books import BookChain
-    from streamsvc.integrity.chains import Chains, Track
+    from streamsvc.integrity.chains import Chains
+    from streamsvc.integrity.track import Track
     from streamsvc.schema import Market
     from streamsvc.venues.venue import Stream
 

@@ -23,7 +23,7 @@ from streamsvc.integrity.contents import KindCheck
 from streamsvc.integrity.day_gaps import Day, DayIds, nothing_recorded, rows_of_day, window_of
 from streamsvc.integrity.day_neighbours import Neighbours
 from streamsvc.integrity.deep import compare_last_ids, look_into
-from streamsvc.integrity.deep_texts import check_quarantine, check_segments, is_of_day
+from streamsvc.integrity.deep_texts import check_archive, check_quarantine, check_segments, is_of_day
 from streamsvc.integrity.keys import KEY_COLUMNS
 from streamsvc.integrity.report import Report, gap_of
 from streamsvc.persistence.catalogue_quality import QualityCatalogue
@@ -199,6 +199,7 @@ class _Check:
             report.unsealed_segments = len(folder.segments())
         if self.is_deep and self.day is None:
             check_segments(folder, report)
+            check_archive(folder, report)
             check_quarantine(folder, report)
 
 

@@ -27,9 +27,16 @@ def compress(data: bytes) -> memoryview:
     return memoryview(cramjam.zstd.compress(data, level=_LEVEL))
 
 
-def decompress(data: bytes) -> memoryview:
-    """What `compress` was given."""
-    return memoryview(cramjam.zstd.decompress(data))
+def decompress(data: bytes) -> bytes:
+    """What `compress` or `compress_into` was given.
+
+    Raises:
+        DamagedError: it is cut or damaged.
+    """
+    try:
+        return bytes(cramjam.zstd.decompress(data))
+    except cramjam.DecompressionError as fault:
+        raise DamagedError(str(fault)) from fault
 
 
 def compress_into(file: IO[bytes], data: mmap.mmap) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from compaction_samples import compact_all
 from fastparquet import ParquetFile
+from persistence_samples import NAME, block, segment_bytes
 from verify_samples import (
     DAY_MS,
     TIME_MS,
@@ -26,7 +27,9 @@ from verify_samples import (
 from streamsvc.cli import main
 from streamsvc.gap import NOTE_KIND
 from streamsvc.integrity.verify import verify_folder
+from streamsvc.persistence.archive import archive_place
 from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.compression import compress
 from streamsvc.persistence.parquet import read_coded, write_file
 from streamsvc.schema import COLUMNS, Kind, Market
 
@@ -352,3 +355,16 @@ def test_the_command_reads_deep(recorded, capsysbinary):
     assert 3 == main(["verify", str(recorded.root), "--deep", "--json"])
     report = json.loads(capsysbinary.readouterr().out)
     assert (True, 1) == (report["deep"], len(report["errors"]))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", None])
+def test_an_archived_segment(recorded, damage):
+    """What RAW_ARCHIVE keeps is read as well."""
+    path = recorded.root / archive_place(NAME, 1, 1)
+    path.parent.mkdir(parents=True)
+    content = bytearray(compress(segment_bytes([block([b"{}"])])))
+    if damage == "flipped":
+        content[10] ^= 0xFF
+    path.write_bytes(content[:20] if damage == "cut" else content)
+    errors = deep(recorded).errors
+    assert (damage is not None) == bool([error for error in errors if path.name in error]), errors
