@@ -58,7 +58,6 @@ SETTINGS = {
     "reconnect_max_sec": 10.0,
     "backpressure_sec": 10.0,
     "drain_sec": 120.0,
-    "seal_attempts": 1000,
 }
 QUEUE_BYTES_MAX = (1 << 20) + 8 * (256 << 10)
 RUNS_MAX, RUN_SEC_MAX, PAUSE_SEC_MAX = 5, 600, 120
@@ -74,6 +73,8 @@ REPAIR_SEC_MAX = 7200
 LIFETIME_SEC = 200.0
 CHECKED_SHARE = 0.4
 """How many runs are verified before the next one: reading everything again is the dearest part."""
+LOST_SHARE = 0.2
+"""How many runs end with the loss of the catalogue."""
 REAL_SEC_MAX = 150
 SECOND_NS = 1_000_000_000
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
@@ -185,6 +186,7 @@ class Simulation:
             "journal_sync_sec": rng.choice([1.0, 10.0]),
             "segment_max_mb": 1,
             "redundancy": rng.choice([1, 1, 1, 2]),
+            "seal_attempts": rng.choice([3, 1000]),
             "max_connection_age_sec": LIFETIME_SEC * 0.75 if is_short_lived else 82800.0,
         }
         self.runs = []
@@ -193,15 +195,17 @@ class Simulation:
     async def play(self):
         """Run after run with faults, then one in which everything is repaired; then the books are checked."""
         for _ in range(self._rng.randint(2, RUNS_MAX)):
-            names = self._rng.choices(Faults.names(), k=self._rng.randint(0, 12))
+            names = self._rng.choices(Faults.names(while_running=True), k=self._rng.randint(0, 12))
             await self._live_once(partial(self._disturb, names), self._draw_ending())
             self._check_between()
+            if self._rng.random() < LOST_SHARE:
+                self._commit("lose_catalogue")
             await trio.sleep(self._rng.uniform(0, PAUSE_SEC_MAX))
         await self._calm_down()
         self._settings["parquet_rotate_sec"] = 240.0
         await self._live_once(self._until_repaired, "stop")
         texts = quarantined(self._world.folder)
-        books = simulation_books.Books(self._world)
+        books = simulation_books.Books(self._world, is_damaged=self._faults.damages)
         books.check(self.runs, len(texts))
         books.check_repaired(self._world.wall_ns() - 60 * SECOND_NS)
 
@@ -287,7 +291,8 @@ class Simulation:
         """What holds after every end, however abrupt: nothing twice, nothing damaged; what is unknown waits."""
         if (self._world.folder / "catalogue.sqlite").is_file() and self._rng.random() < CHECKED_SHARE:
             report = verify_folder(self._world.folder)
-            simulation_books.require_none(report.errors, "damage between runs")
+            errors = simulation_books.unexpected(report.errors, self._faults.damages)
+            simulation_books.require_none(errors, "damage between runs")
             assert report.unsealed_segments or not report.unknown or not self.runs[-1].is_whole
 
     async def _calm_down(self):

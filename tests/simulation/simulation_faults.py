@@ -28,7 +28,7 @@ LEFT_OUT = {
     "C37, C38": "the simulated market lists and delists nobody",
     "C43": "event times are the simulated market's",
     "C44-C46": "there are no orders",
-    "D55-D59": "damage to sealed files and folders is no matter of time: the tests of persistence enumerate it",
+    "D56": "damage to sealed files is no matter of time: the tests of verify enumerate it",
     "E65, E66, E68, E69, G": "they need a real process, or are enumerated by tests of their own",
 }
 """What the simulation does not draw, and why."""
@@ -60,12 +60,14 @@ class Faults:
         self._nursery = nursery
         self._rng = rng
         self._streams = streams
+        self.damages = False  # Something was taken from the journal: `verify` says so.
         self.crashes = False  # A disk that cannot be trusted ends the process: no stop in good order is due.
 
     @classmethod
-    def names(cls):
-        """The names of all faults."""
-        return sorted(name for name, method in vars(cls).items() if hasattr(method, "classes"))
+    def names(cls, *, while_running=False):
+        """The names of all faults, or of those that may happen while the service runs."""
+        names = sorted(name for name, method in vars(cls).items() if hasattr(method, "classes"))
+        return [name for name in names if not while_running or name != "lose_catalogue"]
 
     def act(self, name):
         """Commit a fault; the classes that were hit."""
@@ -354,6 +356,39 @@ class Faults:
     @of("E65")
     def kill_sealer(self):
         self._world.sealers.faults.append(MemoryError())
+
+    @of("D55")
+    def flip_bit(self):
+        segments = sorted((self._world.folder / "journal").glob("*.journal"))[:-1]
+        if not segments:
+            return
+        path = self._rng.choice(segments)
+        if size := path.stat().st_size:
+            self.damages = True
+            data = bytearray(path.read_bytes())
+            data[self._rng.randrange(size)] ^= 1 << self._rng.randrange(8)
+            path.write_bytes(data)
+
+    @of("E65")
+    def kill_every_sealer(self):
+        self.damages = True
+        self._world.sealers.faults.extend(MemoryError() for _ in range(3))
+
+    @of("D58")
+    def remove_segment(self):
+        segments = sorted((self._world.folder / "journal").glob("*.journal"))[:-1]
+        if segments:
+            self.damages = True
+            self._rng.choice(segments).unlink()
+
+    @of("D57")
+    def lose_catalogue(self):
+        paths = sorted(self._world.folder.glob("catalogue.sqlite*"))
+        if self._rng.random() < 0.5:
+            for path in paths:
+                path.unlink()
+        elif paths:
+            paths[0].write_bytes(self._rng.randbytes(self._rng.choice([10, 5000])))
 
     # Process, clock
 
