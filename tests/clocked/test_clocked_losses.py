@@ -157,13 +157,13 @@ async def test_a_new_catalogue_and_another_restart_before_its_files_are_taken_in
     remove_catalogue(world)
     taken = []
 
-    async def seal(path, tmp):
+    async def seal(path, tmp, *, keeps_raw=False):
         await trio.lowlevel.checkpoint()
         if path.suffix == ".parquet":
             taken.append(path)
             if len(taken) == 2:
                 await trio.sleep_forever()
-        return seal_segment(str(path), str(tmp))
+        return seal_segment(str(path), str(tmp), keeps_raw=keeps_raw)
 
     sound, world.sealers.seal = world.sealers.seal, seal
     async with world.recording():
@@ -210,7 +210,7 @@ async def test_a_segment_that_cannot_be_sealed(world, is_removed):
     )
     failed = []
 
-    async def seal(path, tmp):
+    async def seal(path, tmp, *, keeps_raw=False):
         await trio.lowlevel.checkpoint()
         failed.extend([path] if len(world.sealers.sealed) == 4 and not failed else [])
         world.sealers.sealed.append(path.name)
@@ -219,7 +219,7 @@ async def test_a_segment_that_cannot_be_sealed(world, is_removed):
                 path.unlink(missing_ok=True)
             else:
                 raise MemoryError
-        return seal_segment(str(path), str(tmp))
+        return seal_segment(str(path), str(tmp), keeps_raw=keeps_raw)
 
     world.sealers.seal = seal
     async with world.recording(**BOTH):
