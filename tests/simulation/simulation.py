@@ -12,7 +12,7 @@ import signal
 import tempfile
 import traceback
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from clocked_world import World
 from simulation_disk import KilledError, Life, MortalDisk, MortalFiles, MortalSealers
 from simulation_faults import Faults
 
-from streamsvc.errors import DiskFullError
+from streamsvc.errors import DamagedError, DiskFullError
 from streamsvc.integrity.verify import verify_folder
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.schema import Kind, Market
@@ -382,9 +382,15 @@ def _memory():
 
 
 def _gaps(folder):
+    return Counter(f"{row.kind} {row.status}" for row in _catalogued(folder)[1])
+
+
+def _catalogued(folder):
+    """The files and the gaps of a catalogue; none where it is lost or damaged."""
     path = folder / "catalogue.sqlite"
-    rows = Catalogue(path, is_read_only=True).gaps() if path.is_file() else ()
-    return Counter(f"{row.kind} {row.status}" for row in rows)
+    with suppress(DamagedError):
+        return Catalogue(path, is_read_only=True).files_and_gaps() if path.is_file() else ((), ())
+    return (), ()
 
 
 def _lines(log, folder):
@@ -397,9 +403,7 @@ def _lines(log, folder):
 
 def _digest(lines, folder):
     digest = hashlib.sha256("\n".join(lines).encode("utf-8", "backslashreplace"))
-    path = folder / "catalogue.sqlite"
-    if path.is_file():
-        catalogue = Catalogue(path, is_read_only=True)
-        for row in (*catalogue.sealed_files(), *catalogue.gaps()):
+    for rows in _catalogued(folder):
+        for row in rows:
             digest.update(repr(row).encode())
     return digest.hexdigest()[:16]

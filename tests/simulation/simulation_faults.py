@@ -6,6 +6,7 @@ meanwhile. `calm` ends everything.
 
 import errno
 import socket
+from pathlib import Path
 
 import trio
 from clocked_world import HOSTS
@@ -357,29 +358,40 @@ class Faults:
     def kill_sealer(self):
         self._world.sealers.faults.append(MemoryError())
 
+    def _waiting_segment(self):
+        """A segment that nobody writes any more, and that is not sealed yet; None if there is none."""
+        paths = sorted((self._world.folder / "journal").glob("*.journal"))[:-1]
+        return self._rng.choice(paths) if paths else None
+
+    def _to_a_segment(self, act):
+        """Have segments wait for their sealing, and do something to one of them."""
+        self.slow_sealers()
+
+        def act_on_one():
+            path = self._waiting_segment()
+            if path is not None:
+                self.damages = True
+                act(path)
+
+        self._for(150, act_on_one)
+
     @of("D55")
     def flip_bit(self):
-        segments = sorted((self._world.folder / "journal").glob("*.journal"))[:-1]
-        if not segments:
-            return
-        path = self._rng.choice(segments)
-        if size := path.stat().st_size:
-            self.damages = True
+        def flip(path):
             data = bytearray(path.read_bytes())
-            data[self._rng.randrange(size)] ^= 1 << self._rng.randrange(8)
+            data[self._rng.randrange(len(data))] ^= 1 << self._rng.randrange(8)
             path.write_bytes(data)
+
+        self._to_a_segment(flip)
+
+    @of("D58")
+    def remove_segment(self):
+        self._to_a_segment(Path.unlink)
 
     @of("E65")
     def kill_every_sealer(self):
         self.damages = True
         self._world.sealers.faults.extend(MemoryError() for _ in range(3))
-
-    @of("D58")
-    def remove_segment(self):
-        segments = sorted((self._world.folder / "journal").glob("*.journal"))[:-1]
-        if segments:
-            self.damages = True
-            self._rng.choice(segments).unlink()
 
     @of("D57")
     def lose_catalogue(self):
