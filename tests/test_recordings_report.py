@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from recordings_support import DAY_NS, MS, RECORDINGS, record, stored_columns
 
-from streamsvc.integrity.latency import PERCENTILES
+from streamsvc.integrity.latency_histogram import PERCENTILES
 from streamsvc.integrity.quality_day import measure_day
 from streamsvc.integrity.verify import verify_folder
 from streamsvc.schema import Kind, Market
