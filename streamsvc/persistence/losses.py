@@ -47,6 +47,12 @@ insert or ignore into suspects
 select market, symbol, kind, max(epoch), last_id, last_exchange_ns, ? from streams
 where kind in ({_CHAINED}) and last_id is not null group by market, symbol, kind
 """  # noqa: S608 - constants of ours; SQLite takes the other columns from the row with the greatest epoch
+_SUSPECTS = """
+select market, symbol, kind, epoch, max(after_id, coalesce((
+    select max(last_id) from gaps where gaps.market = suspects.market and gaps.symbol = suspects.symbol
+    and gaps.kind = suspects.kind and gaps.epoch = suspects.epoch
+), after_id)), coalesce(after_ns, 0) from suspects
+"""
 _SUSPECT = "insert or ignore into suspects values (?, ?, ?, ?, ?, ?, ?)"
 _OF_STREAM = "market = ? and symbol = ? and kind = ?"
 
@@ -111,8 +117,8 @@ def suspect_unknown(connection: Connection, seen: Iterable[SeenRange], cause: st
 
 
 def suspects(connection: Connection) -> list[LastId]:
-    """The streams that are suspect."""
-    rows = connection.execute("select market, symbol, kind, epoch, after_id, coalesce(after_ns, 0) from suspects")
+    """The streams that are suspect, and how far the catalogue knows of their ids: in files, or as missing."""
+    rows = connection.execute(_SUSPECTS)
     return [
         LastId(MARKETS_BY_LABEL[market], symbol, Kind.from_label(kind), *numbers)
         for market, symbol, kind, *numbers in rows
