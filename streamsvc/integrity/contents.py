@@ -18,6 +18,7 @@ from streamsvc.integrity.sealed_bytes import require_sealed
 from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.persistence.compaction_names import is_compacted
 from streamsvc.persistence.parquet import read_row_groups
+from streamsvc.schema import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from streamsvc.persistence.catalogue import LastId
     from streamsvc.persistence.gap_table import GapRow
     from streamsvc.persistence.manifest import SealedFile
-    from streamsvc.schema import Kind, Market
+    from streamsvc.schema import Market
 
     Stream = tuple[str, int]
     """A stream of one market and kind: symbol and epoch."""
@@ -216,7 +217,7 @@ class KindCheck:
     def _tell_contradictions(self, rows: Iterable[GapRow], coverage: Coverage) -> None:
         """What the ledger says is missing must not be there."""
         for row in rows:
-            if coverage.touches(row.first_id, row.last_id):
+            if self._is_there(coverage, row):
                 self._report.add_error(
                     f"ledger: {row.market} {row.symbol} {row.kind} {row.first_id} to {row.last_id} are said to be "
                     "missing, and are there"
@@ -225,6 +226,12 @@ class KindCheck:
     def _tell_unknown(self, symbol: str, epoch: int, rows: Iterable[GapRow], gaps: Iterable[IdRange]) -> None:
         """Every missing id must be in the ledger."""
         self._report.gaps += unknown_gaps((self._market, symbol, self._kind), epoch, rows, gaps)
+
+    def _is_there(self, coverage: Coverage, row: GapRow) -> bool:
+        """Whether what is said to be missing is there; of an update, another connection's may cover a part."""
+        if self._kind is Kind.DEPTH:
+            return not coverage.lacking(IdRange(row.first_id, row.last_id))
+        return coverage.touches(row.first_id, row.last_id)
 
     def _find_shared(self, streams: set[Stream]) -> None:
         """Find rows that stand in two files. Only for streams whose files overlap, and few do, are files read again."""

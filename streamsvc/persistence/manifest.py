@@ -73,15 +73,15 @@ class StreamRange:
 
 @attrs.frozen
 class QuarantinedId:
-    """A message that the loop counted as seen and that is not in the data set.
+    """A message that the loop counted as seen and that is not in the data set, or several whose ids follow each other.
 
     Attributes:
         market: The market.
         kind: The kind.
         symbol: The symbol.
         epoch: How many times the exchange had started its ids over.
-        first_id: Its id, of depth the first update's.
-        last_id: The same, of depth the last update's.
+        first_id: Its id, of depth the first that it covers; of a closed candle its minute since 1970, of an open one 0.
+        last_id: The same of the last one.
         reason: Why it could not be recorded.
     """
 

@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 
 from streamsvc.gap import NOTE_KIND
@@ -139,6 +140,7 @@ class _Sealer:
         self._reasons: Counter[str] = Counter()
         self._damage: Counter[str] = Counter()
         self._ids: list[QuarantinedId] = []
+        self._id_places: dict[tuple[Market, Kind, str, int, str], int] = {}
         self._received: list[int] = []
         self._notes: list[bytes] = []
 
@@ -229,12 +231,19 @@ class _Sealer:
     def _refuse(self, batch: _Batch, index: int, reason: str) -> None:
         self._reasons[reason] += 1
         self._quarantine.write(self._line(batch, index, reason))
-        if len(self._ids) < QUARANTINED_IDS_MAX:
-            try:
-                self._ids.append(_id_of(batch, index, reason))
-            except DECODE_ERRORS:
-                # The loop could not read its id either, so nothing counts it as seen.
-                return
+        try:
+            found = _id_of(batch, index, reason)
+        except DECODE_ERRORS:
+            # The loop could not read its id either, so nothing counts it as seen.
+            return
+        # Where the exchange changes what it sends, whole streams are refused: that is one range each.
+        stream = found.market, found.kind, found.symbol, found.epoch, reason
+        place = self._id_places.get(stream)
+        if place is not None and self._ids[place].last_id + 1 == found.first_id:
+            self._ids[place] = attrs.evolve(self._ids[place], last_id=found.last_id)
+        elif len(self._ids) < QUARANTINED_IDS_MAX:
+            self._id_places[stream] = len(self._ids)
+            self._ids.append(found)
 
     def _refuse_unknown(self, block: Block, kind: int, messages: list[bytes]) -> None:
         reason = "unknown_kind"

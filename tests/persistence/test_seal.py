@@ -568,3 +568,32 @@ def test_a_sealers_memory_is_bounded_by_its_segment(tmp_path):
     rows, peak_mb = map(int, done.stdout.split())
     assert 2_000_000 < rows
     assert 400 > peak_mb
+
+
+def test_the_ids_of_what_is_refused_are_ranges(tmp_path):
+    """What the ledger will say is missing: an update of futures covers what lies behind `pu`, a candle its minute."""
+
+    def candle(minute, *, is_closed, price="1"):
+        data = {"e": "kline", "E": TIME_MS, "s": "BTCUSDT", "k": {
+            "t": minute * 60_000, "T": minute * 60_000 + 59_999, "s": "BTCUSDT", "i": "1m", "f": 1, "L": 2, "o": price,
+            "c": "1", "h": "1", "l": "1", "v": "1", "n": 1, "x": is_closed, "q": "1", "V": "1", "Q": "1", "B": "0",
+        }}  # fmt: skip
+        return text_of("btcusdt@kline_1m", data, {})
+
+    folder = make_folder(tmp_path)
+    trades = [spot_trade(number, symbol=symbol, p="-1") for number in (1, 2, 3, 5) for symbol in ("A", "B")]
+    path = put_segment(folder, [
+        block(trades),
+        block([futures_depth(3, [["-1", "2"]], [], pu=20)], Kind.DEPTH, Market.FUTURES),
+        block([candle(7, is_closed=False, price="-1"), candle(7, is_closed=True, price="-1")], Kind.KLINE_1M),
+        block([candle(8, is_closed=True), candle(9, is_closed=False)], Kind.KLINE_1M),
+    ])  # fmt: skip
+    manifest = seal_segment(str(path), str(folder.tmp))
+    found = [(one.kind, one.symbol, one.first_id, one.last_id) for one in manifest.quarantined_ids]
+    assert [(Kind.TRADE, "A", 1, 3), (Kind.TRADE, "A", 5, 5), (Kind.TRADE, "B", 1, 3), (Kind.TRADE, "B", 5, 5)] == [
+        one for one in sorted(found) if one[0] is Kind.TRADE
+    ]
+    assert (Kind.DEPTH, "BTCUSDT", 21, 39) in found
+    assert (Kind.KLINE_1M, "BTCUSDT", 7, 7) in found
+    (candles,) = (stream for stream in manifest.streams if stream.kind is Kind.KLINE_1M)
+    assert (8, 8) == (candles.first_id, candles.last_id)

@@ -3,6 +3,7 @@
 import errno
 from pathlib import Path
 
+import attrs
 import pytest
 import structlog
 import trio
@@ -160,3 +161,24 @@ async def test_a_full_disk_is_waited_for_when_a_segment_is_set_aside(tmp_path, c
     rig = Rig(tmp_path, never, files=FailingFiles(1, errno.ENOSPC, only=call))
     await rig.run()
     assert (rig.names, []) == (rig.folder.failed_segments(), rig.folder.segments())
+
+
+async def test_a_segment_that_vanishes_when_its_ids_are_needed_is_given_up(tmp_path, log, autojump_clock):
+    """It cannot be told what was in it, so nothing of it is published: its ids enter the ledger."""
+    rig = Rig(tmp_path, segments=1)
+    with rig.publisher.catalogue._transaction() as connection:
+        connection.execute("delete from pending")
+        connection.execute("insert into suspects values ('spot', 'BTCUSDT', 'trade', 0, 7, null, 'damage')")
+    told = []
+
+    async def seal(segment, tmp):
+        manifest = await seal_in_line(segment, tmp)
+        segment.unlink()
+        return manifest
+
+    publisher = attrs.evolve(rig.publisher, read_ids=Path.read_bytes)
+    rig.sealing = attrs.evolve(rig.sealing, publisher=publisher, seal=seal, tell_losses=told.append)
+    await rig.run()
+    assert ([], 0) == (rig.published(), rig.backlog.segments)
+    assert [7] == [one.last_id for losses in told for one in losses.suspects]
+    assert 1 == sum(event["event"] == "segment_set_aside" for event in log)
