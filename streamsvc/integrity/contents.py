@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     """Looks deeper into a file: a sentence for all that is wrong; raises DamagedError, OSError."""
 
 _DAY_NS = 86_400_000_000_000
+_OF_UPDATES = frozenset({"quarantined", "damage"})
+"""Causes whose gaps are single messages that were seen."""
 
 
 @attrs.define
@@ -228,8 +230,8 @@ class KindCheck:
         self._report.gaps += unknown_gaps((self._market, symbol, self._kind), epoch, rows, gaps)
 
     def _is_there(self, coverage: Coverage, row: GapRow) -> bool:
-        """Whether what is said to be missing is there; of an update, another connection's may cover a part."""
-        if self._kind is Kind.DEPTH:
+        """Whether what is said to be missing is there; of a lost update, another connection's may cover a part."""
+        if self._kind is Kind.DEPTH and row.cause in _OF_UPDATES:
             return not coverage.lacking(IdRange(row.first_id, row.last_id))
         return coverage.touches(row.first_id, row.last_id)
 

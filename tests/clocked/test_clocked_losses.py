@@ -152,7 +152,8 @@ async def test_a_new_catalogue_and_another_restart_before_its_files_are_taken_in
     """How far the streams had come is not known by then: nothing of it may be fetched that lies there."""
     world.has_rest = True
     await world.open_exchange(activity=BUSY)
-    async with world.recording(parquet_rotate_sec=30):
+    trades = {"spot_kinds": (Kind.TRADE,), "parquet_rotate_sec": 30}
+    async with world.recording(**trades):
         await trio.sleep(120)
     remove_catalogue(world)
     taken = []
@@ -166,12 +167,33 @@ async def test_a_new_catalogue_and_another_restart_before_its_files_are_taken_in
         return seal_segment(str(path), str(tmp), keeps_raw=keeps_raw)
 
     sound, world.sealers.seal = world.sealers.seal, seal
-    async with world.recording():
+    async with world.recording(**trades):
         await trio.sleep(60)
     world.sealers.seal = sound
     await trio.sleep(30)
-    async with world.recording():
+    async with world.recording(**trades):
         await trio.sleep(300)
+    assert_known(world, causes=set())
+    assert {"restart"} == {row.cause for row in ledger(world, "repaired")}
+
+
+async def test_files_that_are_taken_in_after_new_ones_were_published(world):
+    """The hole lies between files then, where only the audit finds it."""
+    world.has_rest = True
+    await world.open_exchange(activity=BUSY)
+    async with world.recording(parquet_rotate_sec=30):
+        await trio.sleep(120)
+    remove_catalogue(world)
+    await trio.sleep(30)
+
+    async def seal(path, tmp):
+        await trio.sleep(20 if path.suffix == ".parquet" else 0)
+        return seal_segment(str(path), str(tmp))
+
+    world.sealers.seal = seal
+    async with world.recording(parquet_rotate_sec=30):
+        await trio.sleep(900)
+    assert [2] == [event["gaps"] for event in world.log.events("files_audited")]
     assert_known(world, causes={"restart"})
 
 
@@ -251,15 +273,27 @@ async def test_rows_that_a_sealer_refused_are_fetched_in_the_same_run(world):
 
 
 async def test_a_stop_before_the_streams_were_counted(world):
-    """The catalogue keeps who is suspect, and the next run counts."""
+    """The catalogue keeps who is suspect, and the next run counts: the hole lies between two published segments."""
     world.has_rest = True
     await world.open_exchange(activity=BUSY)
-    async with world.recording(spot_kinds=KINDS):
-        await trio.sleep(150)
-        world.sealers.faults.extend([MemoryError()] * 3)
-        await trio.sleep(65)
+    may_seal, waiting = trio.Event(), []
+
+    async def seal(path, tmp):
+        waiting.append(path)
+        if len(waiting) > 2:
+            await may_seal.wait()
+        if len(waiting) > 2 and path == waiting[2]:
+            raise MemoryError
+        return seal_segment(str(path), str(tmp))
+
+    world.sealers.seal = seal
+    async with world.recording(spot_kinds=KINDS) as recording:
+        await trio.sleep(350)
+        recording.shutdown.request("test")
+        may_seal.set()
     assert world.log.events("segment_set_aside")
-    await trio.sleep(30)
+    assert [] == world.log.events("gap_opened")
     async with world.recording(spot_kinds=KINDS):
         await trio.sleep(300)
-    assert_known(world, errors=("could not be sealed",), causes={"damage", "restart"})
+    assert_known(world, errors=("could not be sealed",), causes={"damage"})
+    assert {"damage"} == {event["cause"] for event in world.log.events("gap_opened", kind="trade")}
