@@ -167,8 +167,8 @@ async def test_a_new_catalogue_and_another_restart_before_its_files_are_taken_in
         return seal_segment(str(path), str(tmp), keeps_raw=keeps_raw)
 
     sound, world.sealers.seal = world.sealers.seal, seal
-    async with world.recording(**trades):
-        await trio.sleep(60)
+    await world.recover(**trades)
+    assert 2 == len(taken)
     world.sealers.seal = sound
     await trio.sleep(30)
     async with world.recording(**trades):
