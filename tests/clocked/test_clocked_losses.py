@@ -186,9 +186,9 @@ async def test_files_that_are_taken_in_after_new_ones_were_published(world):
     remove_catalogue(world)
     await trio.sleep(30)
 
-    async def seal(path, tmp):
+    async def seal(path, tmp, *, keeps_raw=False):
         await trio.sleep(20 if path.suffix == ".parquet" else 0)
-        return seal_segment(str(path), str(tmp))
+        return seal_segment(str(path), str(tmp), keeps_raw=keeps_raw)
 
     world.sealers.seal = seal
     async with world.recording(parquet_rotate_sec=30):
@@ -278,13 +278,13 @@ async def test_a_stop_before_the_streams_were_counted(world):
     await world.open_exchange(activity=BUSY)
     may_seal, waiting = trio.Event(), []
 
-    async def seal(path, tmp):
+    async def seal(path, tmp, *, keeps_raw=False):
         waiting.append(path)
         if len(waiting) > 2:
             await may_seal.wait()
         if len(waiting) > 2 and path == waiting[2]:
             raise MemoryError
-        return seal_segment(str(path), str(tmp))
+        return seal_segment(str(path), str(tmp), keeps_raw=keeps_raw)
 
     world.sealers.seal = seal
     async with world.recording(spot_kinds=KINDS) as recording:
