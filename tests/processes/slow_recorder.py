@@ -15,9 +15,9 @@ def _seal_slowly(seconds: float) -> None:
 
     seal_at_once, sync_folders, write_file = seal.seal_segment, seal._sync_folders, seal.write_file
 
-    def seal_segment(segment_path, tmp_root):
+    def seal_segment(segment_path, tmp_root, **options):
         time.sleep(seconds / 4)
-        manifest = seal_at_once(segment_path, tmp_root)
+        manifest = seal_at_once(segment_path, tmp_root, **options)
         time.sleep(seconds / 4)
         return manifest
 
