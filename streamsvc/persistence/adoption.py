@@ -10,7 +10,8 @@ the audit looks for what the files lack and nobody knows of: above all the ids b
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -67,7 +68,7 @@ class Adoption:
 
     async def _adopt(self) -> None:
         catalogue = self.publisher.catalogue
-        files = await self._with_room(self.run_blocking, self._lost_files)
+        files, is_new = await self._with_room(self.run_blocking, self._lost_files)
         adopted, is_complete = 0, True
         for path in files:
             try:
@@ -78,7 +79,8 @@ class Adoption:
                 logger.error("file_not_adopted", path=str(path), detail=repr(fault))
                 is_complete = is_complete and isinstance(fault, DamagedError | FileNotFoundError)
         if is_complete:
-            self.tell_losses(await self._with_room(self.run_blocking, catalogue.adopted))
+            adopt = partial(catalogue.adopted, is_new=is_new)
+            self.tell_losses(await self._with_room(self.run_blocking, adopt))
         if files:
             logger.warning("files_adopted", files=adopted, failed=len(files) - adopted)
 
@@ -104,8 +106,11 @@ class Adoption:
                 logger.warning("publish_paused", segment=None, detail=str(fault))
                 await trio.sleep(self.disk_retry_sec)
 
-    def _lost_files(self) -> list[Path]:
-        """Blocking: the files that the catalogue does not know. Links and foreign files are left alone."""
+    def _lost_files(self) -> tuple[list[Path], bool]:
+        """Blocking: the files that the catalogue does not know, and whether there is none at all of an earlier run.
+
+        Links and foreign files are left alone.
+        """
         catalogue, folder = self.publisher.catalogue, self.publisher.folder
         known = {file.path for file in catalogue.sealed_files()}
         unsealed = {segment.name for segment in self.recovered.segments}
@@ -119,6 +124,11 @@ class Adoption:
                 is_ours = name is not None or is_compacted(file_name)
                 if not is_ours or path.is_symlink() or not file_name.endswith(".parquet"):
                     logger.warning("foreign_file", path=str(path))
-                elif name is None or (name.run, name.token) != (self.recovered.run.run, self.recovered.run.token):
+                elif not self._is_of_this_run(name):
                     lost.append(path)
-        return sorted(lost)
+        earlier = [path for path in known if not self._is_of_this_run(SegmentName.parse(PurePosixPath(path).stem))]
+        return sorted(lost), not lost and not earlier
+
+    def _is_of_this_run(self, name: SegmentName | None) -> bool:
+        run = self.recovered.run
+        return name is not None and (name.run, name.token) == (run.run, run.token)

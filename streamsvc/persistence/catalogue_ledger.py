@@ -68,10 +68,16 @@ class LedgerCatalogue(Catalogue):
                     gap_table.open_row(connection, row)
             connection.execute("delete from pending where task = ?", (RESTORE,))
 
-    def adopted(self) -> Losses:
-        """All files of a lost catalogue were taken in; returns what the loop is to be told: where its streams were."""
+    def adopted(self, *, is_new: bool) -> Losses:
+        """All files of a lost catalogue were taken in; returns what the loop is to be told: where its streams were.
+
+        Args:
+            is_new: The folder has no file of an earlier run: nothing can lack, and nobody needs to look for it.
+        """
         with self._transaction() as connection:
             connection.execute("delete from pending where task = ?", (ADOPT,))
+            if is_new:
+                return Losses()
             connection.execute("insert or ignore into pending values (?)", (AUDIT,))
             losses.suspect_all(connection, losses.RESTART)
             return Losses((), losses.suspects(connection))
