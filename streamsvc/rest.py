@@ -125,6 +125,7 @@ class RestClient:
         self._timeout_sec = timeout_sec
         self._run_blocking = run_blocking
         self._client: httpx2.AsyncClient | None = None
+        self._making = trio.Lock()
 
     async def __aenter__(self) -> Self:
         await trio.lowlevel.checkpoint()
@@ -159,8 +160,10 @@ class RestClient:
             headers["X-MBX-APIKEY"] = self._api_key
         try:
             with trio.fail_after(self._timeout_sec):
-                if self._client is None:
-                    self._client = await self._run_blocking(self._make_client)
+                # One client, also where several requests are the first: another one would never be closed.
+                async with self._making:
+                    if self._client is None:
+                        self._client = await self._run_blocking(self._make_client)
                 return await self._get(self._client, path, parameters, headers)
         except trio.TooSlowError as error:
             raise RestUnavailableError(f"no answer within {self._timeout_sec:g} s") from error

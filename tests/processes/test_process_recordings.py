@@ -183,7 +183,7 @@ async def test_cuts_mutes_a_notice_no_rest_and_a_kill_in_one_run(stage_of, start
 
     data = run.recorder.data
     report = verify(data)
-    assert ([], {"depth"}) == (report["errors"], {gap["kind"] for gap in report["gaps"]})
+    assert ([], {"bookTicker", "depth"}) == (report["errors"], {gap["kind"] for gap in report["gaps"]})
     assert {"disconnect", "stall", "restart"} <= {
         row.cause for row in [*gaps_of(data, "trade"), *gaps_of(data, "depth")]
     }
