@@ -233,7 +233,7 @@ def assert_depth(stream, messages, data, report):
     assert lost == sorted(
         IdRange(gap["first_missing_id"], gap["last_missing_id"])
         for gap in report["gaps"]
-        if (gap["market"], gap["symbol"]) == (market.label, symbol)
+        if (gap["market"], gap["symbol"], gap["kind"]) == (market.label, symbol, "depth")
     )
 
 
