@@ -1,7 +1,7 @@
 """The nursery tree, on one page.
 
     watchdog nursery        outermost: health checks, sd_notify; beats until the drain is over
-      persistence nursery   journal writer, sealers, publisher; REST: backfill, symbols
+      persistence nursery   journal writer, sealers, publisher; REST: backfill, snapshots, instruments, clock
         stream nursery      innermost: one supervised task per connection; cancelled first
 
 Stop: the stream nursery is cancelled; the ends of the channel close; the writer sees the end, writes and syncs what it

@@ -92,7 +92,8 @@ class HeldUpdates:
         self._counts.duplicates = self._chains.duplicates
 
     def _record(self, lane: Lane, connection: int, one: Held) -> None:
-        notes = self._chains.notes(one.received_ns)
+        # What the batch under way has changed is noted in its own frame, with the rows that it brings.
+        notes = self._chains.notes_of(lane.track, one.received_ns)
         messages = [one.text, *notes]
         epoch = lane.chain.epoch
         lane.count(one.text)

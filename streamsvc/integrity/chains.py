@@ -107,15 +107,19 @@ class Chains:
         Args:
             now_ns: The wall clock.
         """
-        notes: list[Note] = []
-        for track in self._fresh:
-            chain = track.chain
-            notes += [opened_note(track, one, now_ns) for one in chain.untold()]
-            notes += filled_notes(track, now_ns)
-            chain.filled.clear()
-            if not chain.missing:
-                self._holed.pop(track, None)
-        self._fresh.clear()
+        return [text for track in list(self._fresh) for text in self.notes_of(track, now_ns)]
+
+    def notes_of(self, track: Track, now_ns: int) -> list[bytes]:
+        """The same of one stream, where a frame brings messages of that alone."""
+        if track not in self._fresh:
+            return []
+        del self._fresh[track]
+        chain = track.chain
+        notes: list[Note] = [opened_note(track, one, now_ns) for one in chain.untold()]
+        notes += filled_notes(track, now_ns)
+        chain.filled.clear()
+        if not chain.missing:
+            self._holed.pop(track, None)
         return [encode_note(note) for note in notes]
 
     def overdue(self, before: float) -> list[Overdue]:
