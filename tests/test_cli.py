@@ -18,7 +18,6 @@ from streamsvc import __version__
 from streamsvc.cli import main
 from streamsvc.persistence.catalogue import SCHEMA_VERSION, Catalogue
 from streamsvc.persistence.journal import FILE_MAGIC, HEADER_BYTES, VERSION
-from streamsvc.settings.source import LATER_VARIABLES
 from streamsvc.settings.variables import Settings
 from streamsvc.streams.attempts import shared_path
 
@@ -30,7 +29,7 @@ A_MOMENT = {"RUN_HOURS": "0.0001"}
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A working folder without any variable of ours in the environment."""
-    for name in [*Settings.__annotations__, *LATER_VARIABLES]:
+    for name in Settings.__annotations__:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -17,9 +17,11 @@ FLOORS = [
     {"streams", "persistence", "watchdog"},
     {"integrity"},
     {"intake", "surroundings", "shutdown", "dataset"},
+    {"analytics"},
     {"live", "rest_uses"},
+    {"web"},
     {"service"},
-    {"process", "demo"},
+    {"process", "demo", "top"},
     {"cli"},
     {"__main__"},
 ]
@@ -40,6 +42,9 @@ ONE_FILE_EACH = {
     "dotenv": "settings/files.py",
     "rich": "terminal.py",
     "cramjam": "persistence/compression.py",
+    "hypercorn": "web/server.py",
+    "prometheus_client": "web/metrics.py",
+    "watchfiles": "settings/watching.py",
 }
 """Foreign libraries that one file of the recorder imports."""
 

@@ -20,7 +20,7 @@ from streamsvc.schema import STREAM_KINDS, Market
 from streamsvc.settings import Settings
 from streamsvc.settings.fields import setting_of
 from streamsvc.settings.show import env_example, setting_rows
-from streamsvc.settings.source import LATER_VARIABLES, LoadedSettings, load_settings
+from streamsvc.settings.source import LoadedSettings, load_settings
 from streamsvc.settings.values import SYMBOLS_MAX, parse_symbols
 
 NOWHERE = Path("/nonexistent")
@@ -103,6 +103,10 @@ DEFAULTS = {
     "CLOSE_TIMEOUT_SEC": "2",
     "DISK_RETRY_SEC": "5",
     "SEAL_ATTEMPTS": "3",
+    "CVD_RESET": "never",
+    "ANALYTICS_GRACE_SEC": "2",
+    "METRICS_PER_SYMBOL": "false",
+    "HTTP_LISTEN": "127.0.0.1:9464",
 }
 """The contract: names and defaults that users rely on."""
 
@@ -183,16 +187,25 @@ def test_a_folder_named_dotenv_is_ignored(tmp_path):
 
 
 def test_what_has_no_effect_is_told(tmp_path):
-    """Variables of later versions and misspelt ones do not pass in silence; foreign environment variables do."""
+    """Misspelt variables do not pass in silence; foreign environment variables do."""
     (tmp_path / ".env").write_text("SPOT_SYMBOL=ETHUSDT\nCVD_RESET=daily\n")
-    loaded = load({"HTTP_LISTEN": ":1", "PATH": "/bin", "METRICS_PER_SYMBOL": ""}, tmp_path)
+    loaded = load({"PATH": "/bin", "METRICS_PER_SYMBOL": ""}, tmp_path)
     with capture_logs() as events:
         loaded.log_warnings()
-    assert [
-        {"event": "settings_not_in_force", "log_level": "warning", "variables": ["CVD_RESET", "HTTP_LISTEN"]},
-        {"event": "settings_unknown", "log_level": "warning", "variables": ["SPOT_SYMBOL"]},
-    ] == events
-    assert not {name.lower() for name in LATER_VARIABLES} & {attribute.name for attribute in attrs.fields(Settings)}
+    assert [{"event": "settings_unknown", "log_level": "warning", "variables": ["SPOT_SYMBOL"]}] == events
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:80", "[::1]:9464", "localhost:9464", ""])
+def test_where_to_listen(text):
+    """A variable that is set to nothing means: nowhere."""
+    assert text == load({"HTTP_LISTEN": text}).settings.http_listen
+
+
+@pytest.mark.parametrize(
+    "text", ["9464", ":9464", "localhost", "localhost:0", "a b:1", "http://a:1", "a:1/x", "a:99999"]
+)
+def test_nowhere_to_listen(text):
+    assert "HTTP_LISTEN=" in problem({"HTTP_LISTEN": text})
 
 
 def test_nothing_to_record():

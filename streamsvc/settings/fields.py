@@ -20,6 +20,7 @@ from streamsvc.settings.values import (
     SYMBOLS_MAX,
     parse_folder,
     parse_kinds,
+    parse_listen,
     parse_path,
     parse_secret,
     parse_symbols,
@@ -44,6 +45,7 @@ class Setting:
         unit: The unit of the value, or an empty text.
         sentence: What it is for.
         is_secret: Whether its value must not be shown.
+        empty: The value of a variable that is set to nothing; None: the same as one that is not set.
     """
 
     parse: Callable[[str], Any]
@@ -51,6 +53,7 @@ class Setting:
     unit: str
     sentence: str
     is_secret: bool = False
+    empty: Any = None
 
 
 def setting_of(attribute: attrs.Attribute[Any]) -> Setting:
@@ -141,6 +144,12 @@ def url(default: str, schemes: tuple[str, str], sentence: str) -> Any:
     """A base URL of one of the schemes, without path; kept without a slash at its end."""
     allowed = f"{schemes[0]}:// or {schemes[1]}:// with host and perhaps port, without path, query or user"
     return _field(default, Setting(lambda text: parse_url(text, schemes), allowed, "", sentence))
+
+
+def listen(default: str, sentence: str) -> Any:
+    """An address to listen on, host and port; set to nothing it is an empty text."""
+    allowed = "host:port, e.g. 127.0.0.1:9464 or [::1]:9464, or nothing"
+    return _field(default, Setting(parse_listen, allowed, "", sentence, empty=""))
 
 
 def folder(default: str, sentence: str) -> Any:

@@ -1,7 +1,7 @@
 """Where the settings come from: the environment, `.env` in the working folder, and the files that variables name.
 
 The environment wins over `.env`, and `SYMBOLS_FILE` over the variables where it says something. An empty text is the
-same as a variable that is not set. Whatever is wrong is told in one message.
+same as a variable that is not set, but where it has a meaning of its own. Whatever is wrong is told in one message.
 """
 
 from __future__ import annotations
@@ -26,22 +26,14 @@ if TYPE_CHECKING:
 
 ValueSource = Literal["default", ".env", "environment", "file"]
 
-LATER_VARIABLES = (
-    "CVD_RESET",
-    "ANALYTICS_GRACE_SEC",
-    "METRICS_PER_SYMBOL",
-    "HTTP_LISTEN",
-)
-"""Variables that users may have set already, and that no part of this version reads."""
-
 _SHOWN_CHARACTERS_MAX = 80
 _PASSWORD = re.compile(r"//[^/]*@")
 _ATTRIBUTES: dict[str, attrs.Attribute[Any]] = {attribute.name: attribute for attribute in attrs.fields(Settings)}
 
 
 def _structure_with(attribute: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
-    parse = setting_of(attribute).parse
-    return lambda text, _type: parse(text)
+    setting = setting_of(attribute)
+    return lambda text, _type: setting.parse(text) if text else setting.empty
 
 
 _HOOKS: dict[str, Any] = {
@@ -57,19 +49,15 @@ class LoadedSettings:
     Attributes:
         settings: The settings in force.
         sources: By attribute, where its value came from; what is not in it is the default.
-        not_in_force: Variables of later versions that are set.
         unknown: Names in `.env` that are no variable of ours.
     """
 
     settings: Settings
     sources: Mapping[str, ValueSource]
-    not_in_force: tuple[str, ...]
     unknown: tuple[str, ...]
 
     def log_warnings(self) -> None:
         """Log what is set and has no effect."""
-        if self.not_in_force:
-            logger.warning("settings_not_in_force", variables=list(self.not_in_force))
         if self.unknown:
             logger.warning("settings_unknown", variables=list(self.unknown))
 
@@ -135,20 +123,22 @@ def load_settings(environ: Mapping[str, str], working_folder: Path, *, must_reco
     if must_record and not (settings.spot_symbols or settings.futures_symbols):
         _check_recording(faults)
     faults.raise_if_any()
-    later = tuple(name for name in LATER_VARIABLES if environ.get(name, "").strip() or dotenv.get(name, "").strip())
-    known = {name.upper() for name in _ATTRIBUTES} | set(LATER_VARIABLES)
-    return LoadedSettings(settings, sources, later, tuple(name for name in dotenv if name not in known))
+    known = {name.upper() for name in _ATTRIBUTES}
+    return LoadedSettings(settings, sources, tuple(name for name in dotenv if name not in known))
 
 
 def _merge(dotenv: Mapping[str, str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, ValueSource]]:
     """The texts of the variables that are set, and where they come from, by attribute."""
     texts: dict[str, str] = {}
     sources: dict[str, ValueSource] = {}
-    for name in _ATTRIBUTES:
-        if text := environ.get(name.upper(), "").strip():
-            texts[name], sources[name] = text, "environment"
-        elif text := dotenv.get(name.upper(), "").strip():
-            texts[name], sources[name] = text, ".env"
+    places: tuple[tuple[ValueSource, Mapping[str, str]], ...] = (("environment", environ), (".env", dotenv))
+    for name, attribute in _ATTRIBUTES.items():
+        is_empty_meant = setting_of(attribute).empty is not None
+        for source, variables in places:
+            text = variables.get(name.upper())
+            if text is not None and (text.strip() or is_empty_meant):
+                texts[name], sources[name] = text.strip(), source
+                break
     return texts, sources
 
 

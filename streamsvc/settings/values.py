@@ -134,6 +134,18 @@ def parse_url(text: str, schemes: tuple[str, str]) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def parse_listen(text: str) -> str:
+    """Host and port of an address to listen on; an IPv6 address stands in brackets."""
+    if not text.isprintable() or set(text) & set(" /?#@"):
+        raise ValueError("more than host and port")
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError("no host")
+    if not parts.port:  # The property itself raises ValueError for what is no port at all.
+        raise ValueError("no port")
+    return text
+
+
 def parse_path(text: str) -> Path:
     """A path, with `~` as the home folder."""
     if not text.isprintable():

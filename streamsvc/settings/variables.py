@@ -17,6 +17,7 @@ from streamsvc.settings.fields import (
     choice,
     folder,
     kinds,
+    listen,
     number,
     optional_file,
     optional_number,
@@ -170,6 +171,14 @@ class Settings:
     run_hours: float | None = optional_number("h", (0.0001, 1_000_000), "Stop by itself after this; empty: never.")
     retention_days: int | None = optional_number("d", (1, 100_000), "Full UTC days kept; empty: all.")
     raw_archive: bool = switch(False, "Keep sealed segments, compressed, in archive/; see `streamsvc export-raw`.")
+    cvd_reset: Literal["never", "daily"] = choice(
+        "never", "", ("never", "daily"), "When the running sum of signed volume (CVD) starts over: daily at 0:00 UTC."
+    )
+    analytics_grace_sec: float = number(
+        2.0, "s", (0, 3600), "A minute or second of CVD, bars, OFI and prices stays open this long for what comes late."
+    )
+    metrics_per_symbol: bool = switch(False, "Add metrics of every symbol and kind, some three series a stream.")
+    http_listen: str = listen("127.0.0.1:9464", "Where metrics, health and the live page are served; empty: nowhere.")
     log_level: Literal["debug", "info", "warning", "error"] = choice(
         "info", "", ("debug", "info", "warning", "error"), "Lowest level of events logged."
     )
