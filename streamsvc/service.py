@@ -93,6 +93,7 @@ async def run(
         return is_begun
 
     watch = _make_watch(settings, health, supervisor, resubscribe)
+    live: Live | None = None
 
     async with (
         shutdown.raising_failures(),
@@ -100,12 +101,13 @@ async def run(
         trio.open_nursery() as watchdog_nursery,
     ):
         async with trio.open_nursery() as persistence_nursery:
-            with sender:
+            with sender, shutdown.until_begun() as begun:
                 ledger = Ledger(intake.chains, sender, around.wall_ns, settings.gap_grace_sec)
                 tools = _make_tools(settings, around, sealers, intake, ledger, supervisor, shutdown)
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
+                begun()
                 intake.is_disk_full = lambda: persistence.state.state == "paused_disk"
                 live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
 
@@ -150,8 +152,9 @@ async def run(
                 with suppress(trio.BrokenResourceError):
                     intake.held.release()
                     ledger.tell()
-        logger.info("stopped", messages=intake.counts.accepted, **live.summary())
-        live.ended.set()
+        logger.info("stopped", messages=intake.counts.accepted, **(live.summary() if live is not None else {}))
+        if live is not None:
+            live.ended.set()
         watchdog_nursery.cancel_scope.cancel()
 
 
@@ -223,6 +226,7 @@ def _make_tools(  # noqa: PLR0913, PLR0917 - what persistence is given
         read_ids=read_ids,
         audit=partial(sealers.run_apart, "streamsvc.integrity.audit", "unknown_gaps"),
         tell_losses=partial(_tell_losses, ledger),
+        tell_waiting=around.notifier.waiting,
         guard=shutdown.guard,
     )
 

@@ -7,7 +7,7 @@ the end and writes what it holds. Failures are kept and raised when that is done
 from __future__ import annotations
 
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -15,7 +15,7 @@ import trio
 from streamsvc.log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 
 class Shutdown:
@@ -52,6 +52,13 @@ class Shutdown:
         self._scopes.append(scope)
         if self._requested.is_set():
             scope.cancel()
+
+    @contextmanager
+    def until_begun(self) -> Iterator[Callable[[], None]]:
+        """Give up the body when a stop is requested before it says, by calling what it is given, that it has begun."""
+        with trio.CancelScope() as scope:
+            self.ends(scope)
+            yield lambda: self._scopes.remove(scope)
 
     async def guard(self, task: Callable[[], Awaitable[object]]) -> None:
         """Run a part; if it fails, keep the failure and stop the service in good order."""

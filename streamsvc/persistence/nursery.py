@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from streamsvc.errors import DiskFullError
 from streamsvc.log import logger
 from streamsvc.persistence.adoption import Adoption
 from streamsvc.persistence.archive import require_archive
@@ -18,7 +19,7 @@ from streamsvc.persistence.lock import locked
 from streamsvc.persistence.losses import Losses
 from streamsvc.persistence.publish import Publisher
 from streamsvc.persistence.quarantine import Quarantine, QuarantineFolder
-from streamsvc.persistence.recovery import recover
+from streamsvc.persistence.recovery import Recovered, recover
 from streamsvc.persistence.sealing import Backlog, Sealing
 from streamsvc.persistence.writer import Writer, WriterState
 
@@ -100,7 +101,7 @@ async def run_persistence(
     Raises:
         UsageError: the folder is in use, cannot be written, or belongs to a newer version.
         DamagedError: the catalogue is damaged; the next start makes it again.
-        DiskFullError: there was no room, at the start for the catalogue, or at the end for what was held.
+        DiskFullError: there was no room, at the end, for what was held.
         OSError: the disk failed.
     """
     folder = DataFolder(settings.data_dir)
@@ -115,7 +116,7 @@ async def run_persistence(
     with receiver, locked(folder):
         if settings.raw_archive:
             await tools.run_blocking(require_archive, folder)
-        recovered = await tools.run_blocking(recover, publisher, tools.token)
+        recovered = await _once_there_is_room(partial(recover, publisher, tools.token), tools, settings.disk_retry_sec)
         unsealed = [folder.segment(segment.name) for segment in recovered.segments]
         await tools.run_blocking(tools.resume, publisher.catalogue, unsealed)
         # An earlier run was to count them and could not.
@@ -171,6 +172,24 @@ async def run_persistence(
                     backlog.end()
                     quarantine.end()
             watch.cancel_scope.cancel()
+
+
+async def _once_there_is_room(work: Callable[[], Recovered], tools: Tools, retry_sec: float) -> Recovered:
+    """Prepare the folder. A full disk is a pause here too, until there is room or whoever waits is cancelled."""
+    is_paused = False
+    while True:
+        try:
+            recovered: Recovered = await tools.run_blocking(work)
+        except DiskFullError as fault:
+            if not is_paused:
+                logger.error("paused_disk", detail=str(fault), held_messages=0)
+            is_paused = True
+            tools.tell_waiting("paused_disk: the service starts as soon as there is room", retry_sec)
+            await trio.sleep(retry_sec)
+        else:
+            if is_paused:
+                logger.info("disk_resumed")
+            return recovered
 
 
 async def _drain_when_cancelled(persistence: Persistence, shield: trio.CancelScope, drain_sec: float) -> None:

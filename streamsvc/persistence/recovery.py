@@ -13,6 +13,7 @@ from streamsvc.errors import DamagedError, UsageError
 from streamsvc.log import logger
 from streamsvc.persistence.catalogue import RESTORE
 from streamsvc.persistence.compaction import make_compactor
+from streamsvc.persistence.files import no_room_mapped
 from streamsvc.persistence.journal import HEADER_BYTES, read_header
 from streamsvc.persistence.layout import SegmentName
 from streamsvc.persistence.segment import ClosedSegment
@@ -46,14 +47,15 @@ def recover(publisher: Publisher, token: int) -> Recovered:
     Raises:
         NewerVersionError: a newer version wrote the catalogue or a segment; nothing was changed.
         DamagedError: a catalogue that was just made is damaged.
-        DiskFullError: there is no room even for the catalogue.
+        DiskFullError: there is no room even for the catalogue. Call it again later.
         OSError: the disk failed.
         UsageError: the folder cannot be written.
     """
     folder = publisher.folder
     try:
-        for path in (folder.journal, folder.failed, folder.parquet, folder.tmp, folder.quarantine):
-            path.mkdir(exist_ok=True)
+        with no_room_mapped():
+            for path in (folder.journal, folder.failed, folder.parquet, folder.tmp, folder.quarantine):
+                path.mkdir(exist_ok=True)
     except OSError as fault:
         raise UsageError(f"DATA_DIR {folder.root} cannot be used: {fault.strerror}") from fault
     publisher.files.sync_folder(folder.root)

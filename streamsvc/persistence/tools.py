@@ -54,6 +54,7 @@ class Tools:
         read_ids: Reads the ids in a segment. Blocks.
         audit: Looks for what the files below `DATA_DIR` lack and the ledger does not know: in a process, or in line.
         tell_losses: Told what the loop must know of what was lost; called in the loop.
+        tell_waiting: Told, for people, why the start waits, and after how many seconds it is told again.
         guard: Runs a part of the nursery beside the writer. When the part fails it keeps the failure and has the
             service stop, so that the writer still writes what it holds.
     """
@@ -70,4 +71,5 @@ class Tools:
     read_ids: Callable[[Path], Sequence[SeenRange]] = lambda _segment: ()
     audit: Callable[[str], Awaitable[Sequence[GapRow]]] = _find_nothing
     tell_losses: Callable[[Losses], None] = lambda _losses: None
+    tell_waiting: Callable[[str, float], None] = lambda _text, _again_sec: None
     guard: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]] = _unguarded

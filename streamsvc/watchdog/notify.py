@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 STATUS_CHARACTERS_MAX: Final = 200
+START_PATIENCE_SEC: Final = 60.0
+"""What a part of the start may take once what it waited for is there."""
 
 
 def send_datagram(message: bytes, address: str) -> None:
@@ -60,6 +62,11 @@ class Notifier:
         """A line for people, shown by `systemctl status`; a status that cannot be sent now is left out."""
         line = " ".join(text.split())[:STATUS_CHARACTERS_MAX]
         self._tell(f"STATUS={line}\n", is_kept=False)
+
+    def waiting(self, text: str, again_sec: float) -> None:
+        """The start waits for something, which will be told again after `again_sec`: no reason to give it up."""
+        self.status(text)
+        self._tell(f"EXTEND_TIMEOUT_USEC={int((again_sec + START_PATIENCE_SEC) * 1e6)}\n", is_kept=False)
 
     def beat(self) -> None:
         """The service is well."""

@@ -73,6 +73,10 @@ class FaultyFiles(Files):
         self._called("sync")
         super().sync(descriptor)
 
+    def sync_folder(self, folder):
+        self._called("sync_folder")
+        return super().sync_folder(folder)
+
     def replace(self, source, target):
         self._called("replace")
         super().replace(source, target)

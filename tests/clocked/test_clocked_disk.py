@@ -1,6 +1,7 @@
 """A disk that is slow, hangs, is full or fails: what is kept, what is given up on purpose, and what memory it takes."""
 
 import errno
+from functools import partial
 
 import pytest
 import trio
@@ -9,6 +10,8 @@ from clocked_world import WATCHDOG_SEC
 
 from streamsvc.errors import DiskFullError
 from streamsvc.schema import Kind
+from streamsvc.service import run
+from streamsvc.shutdown import Shutdown
 
 QUEUE_BYTES = 1 << 20
 BIG = {"spot_kinds": (Kind.DEPTH,), "queue_max_mb": 1, "orderbook_timeout": 1e6, "latency_warn_ms": 10**13}
@@ -152,6 +155,33 @@ async def test_a_full_disk(world, how):
     assert counts["accepted"] == len(world.stored_rows())
     assert report.coverage[0].last_id > 3200
     assert ["disk"] == [gap.cause for gap in report.gaps]
+
+
+async def test_a_disk_that_is_full_at_the_start(world):
+    """The start waits for room, and systemd with it; then it goes on as if nothing had been."""
+    open_market(world)
+    async with world.recording(**BIG):
+        await trio.sleep(20)
+    world.files.fail("sync_folder", errno.ENOSPC, times=10)
+    started_at = trio.current_time()
+    async with world.recording(**BIG):
+        assert started_at + 10 * 5 == trio.current_time()
+        await trio.sleep(20)
+    assert (1, 1) == (len(world.log.events("paused_disk")), len(world.log.events("disk_resumed")))
+    assert 10 == len(world.notified.times("EXTEND_TIMEOUT_USEC=65000000"))
+    assert world.verify().coverage[0].last_id > 100
+
+
+async def test_a_stop_while_the_start_waits_for_the_disk(world):
+    """It ends in good order: there is nothing to write yet."""
+    shutdown = Shutdown()
+    world.files.fail("sync_folder", errno.ENOSPC, times=10**9)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run, world.settings(), world.surroundings(), shutdown=shutdown))
+        await world.log.wait("paused_disk")
+        shutdown.request("test")
+    assert ["stopped"] == [event["event"] for event in world.log.events("stopped")]
+    assert [] == world.dials
 
 
 @pytest.mark.parametrize("queue_mb", [1, 16])

@@ -155,6 +155,27 @@ async def test_the_disk_stays_full_to_the_end(stage, start, small_disk):
     assert [] == missing_or_changed(written, data_set_rows(following.data))
 
 
+async def test_the_disk_is_full_at_the_start(stage, start, small_disk):
+    """The start waits; a stop ends it in good order, and room lets it go on where the run before it ended."""
+    place, data = small_disk.parent, small_disk / "data"
+    before = start(stage, place=place, DATA_DIR=str(data))
+    await before.saw("rotated")
+    assert 0 == await before.stop()
+    fill(small_disk)
+    stopped = start(stage, place=place, DATA_DIR=str(data), DISK_RETRY_SEC="0.1")
+    await stopped.saw("paused_disk")
+    assert 0 == await stopped.stop()
+
+    waiting = start(stage, place=place, DATA_DIR=str(data), DISK_RETRY_SEC="0.1")
+    await waiting.saw("paused_disk")
+    assert [] == waiting.events("ready")
+    (small_disk / "filler").unlink()
+
+    await waiting.saw("ready")
+    assert 0 == await waiting.stop()
+    assert [] == [gap for gap in verified(data).gaps if gap.cause != "restart"]
+
+
 @pytest.fixture
 def tamper_with():
     """Makes system calls of a running process on one file fail or hang."""
