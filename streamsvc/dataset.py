@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamsvc.derived import MADE_OF
 from streamsvc.errors import DamagedError, UsageError
 from streamsvc.integrity.keys import KEY_COLUMNS
+from streamsvc.integrity.revisions import latest, ordered, summed_cvd
 from streamsvc.persistence.catalogue_reading import ReadingCatalogue
 from streamsvc.persistence.compaction_names import may_hold
 from streamsvc.persistence.layout import DataFolder
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 20
 _PAUSE_SEC = 0.1
+_FIRST_NS = -(2**63) + 1
 
 _GAP_SCHEMA: dict[str, ColumnType] = {
     "gap": "int64",
@@ -84,7 +87,8 @@ def load(  # noqa: PLR0913 - what to read
     Returns:
         The columns of the kind as in `schema.COLUMNS`: times with nanoseconds in UTC, strings as categories. In the
         order of epoch and id; kinds without ids in that of `exchange_time`. Of a message that was recorded twice the
-        row that was received first; kinds whose rows nothing identifies keep every row.
+        row that was received first; kinds whose rows nothing identifies keep every row. Of derived kinds each bin once,
+        with its highest revision; the column `cvd` is summed anew from the latest deltas of all days that are there.
 
     Raises:
         UsageError: the folder, kind, symbol, market or time is wrong; the text says what.
@@ -94,16 +98,20 @@ def load(  # noqa: PLR0913 - what to read
     with _open(data_dir) as catalogue:
         stream = _stream(catalogue, kind, symbol, market)
         first_ns, end_ns = _times(start, end)
+        # The running sum is that of everything before as well.
+        from_ns = _FIRST_NS if stream[0] is Kind.CVD_1M else first_ns
         folder = DataFolder(Path(data_dir))
         gone: OSError | None = None
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_PAUSE_SEC)
-            paths = catalogue.files_between(*stream, first_ns, end_ns)
+            paths = catalogue.files_between(*stream, from_ns, end_ns)
             try:
-                return _load([folder.root / path for path in paths], stream[0], symbol, first_ns, end_ns)
+                columns, labels = _gather([folder.root / path for path in paths], stream[0], symbol, from_ns, end_ns)
             except FileNotFoundError as fault:
                 gone = fault
+            else:
+                return _frame_of(stream[0], columns, labels, first_ns)
     raise DamagedError(
         f"the catalogue lists a file that is not there ({gone}); where a compaction was killed, the next start of the "
         "service or `streamsvc compact` ends it"
@@ -125,7 +133,8 @@ def gaps(  # noqa: PLR0913 - what to read
         data_dir: See `load`.
         kind: See `load`.
         symbol: See `load`.
-        start: See `load`; a gap that reaches into the time is told whole.
+        start: See `load`; a gap that reaches into the time is told whole. Of a derived kind: what is missing of the
+            messages that its rows are made of.
         end: See `load`.
         market: See `load`.
 
@@ -138,8 +147,12 @@ def gaps(  # noqa: PLR0913 - what to read
         DamagedError: the catalogue is damaged.
     """
     with _open(data_dir) as catalogue:
-        stream = _stream(catalogue, kind, symbol, market)
-        return make_record_frame(_GAP_SCHEMA, catalogue.missing(*stream, symbol, *_times(start, end)))
+        of_kind, of_market = _stream(catalogue, kind, symbol, market)
+        made_of = (
+            source for source in MADE_OF.get(of_kind, ()) if of_market.label in catalogue.markets_of(source, symbol)
+        )
+        missing = catalogue.missing(next(made_of, of_kind), of_market, symbol, *_times(start, end))
+        return make_record_frame(_GAP_SCHEMA, missing)
 
 
 def _open(data_dir: str | Path) -> AbstractContextManager[ReadingCatalogue]:
@@ -175,15 +188,29 @@ def _times(start: datetime | str | int, end: datetime | str | int) -> tuple[int,
     return first_ns, end_ns
 
 
-def _load(paths: list[Path], kind: Kind, symbol: str, first_ns: int, end_ns: int) -> DataFrame:
+def _gather(
+    paths: list[Path], kind: Kind, symbol: str, first_ns: int, end_ns: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, list[str]]]:
     schema = COLUMNS[kind]
     gathered = _Gathered(schema)
     for path in paths:
         if may_hold(path.name, symbol):
             for group in read_coded(path, list(schema), ("exchange_time", first_ns, end_ns)):
                 gathered.add(group, _chosen(group, symbol, first_ns, end_ns))
-    columns, labels = gathered.finish()
+    return gathered.finish()
+
+
+def _frame_of(kind: Kind, columns: dict[str, NDArray[Any]], labels: dict[str, list[str]], first_ns: int) -> DataFrame:
+    """The rows to keep, in order; those before the time were gathered for the running sum only."""
     order = _order(kind, columns)
+    if kind in MADE_OF:
+        every, order = order, latest(columns, order)
+        sums = summed_cvd(columns, every) if kind is Kind.CVD_1M else None
+        is_asked = columns["exchange_time"][order] >= first_ns
+        order = order[is_asked]
+        if sums is not None:
+            columns["cvd"][order] = sums[is_asked]
+    schema = COLUMNS[kind]
     return make_frame(schema, {name: columns.pop(name)[order] for name in schema}, labels)
 
 
@@ -233,6 +260,8 @@ class _Gathered:
 
 def _order(kind: Kind, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     """The places of the rows to keep, in order."""
+    if kind in MADE_OF:
+        return ordered(columns)
     first = columns["epoch" if "epoch" in columns else "exchange_time"]
     keys = [_as_int64(columns[name]) for name in KEY_COLUMNS.get(kind, ())]
     order = np.lexsort((columns["receive_time"], *reversed(keys), first))

@@ -13,7 +13,7 @@ FLOORS = [
     {"schema", "errors", "log", "gap"},
     {"batch"},
     {"venues", "rest", "settings", "terminal"},
-    {"rest_governor"},
+    {"rest_governor", "derived"},
     {"streams", "persistence", "watchdog"},
     {"integrity"},
     {"intake", "surroundings", "shutdown", "dataset"},

@@ -18,10 +18,10 @@ from streamsvc.integrity.day_gaps import Day
 from streamsvc.integrity.keys import KEY_COLUMNS
 from streamsvc.persistence.compaction_names import is_compacted, may_hold
 from streamsvc.persistence.compaction_sort import order_columns
+from streamsvc.persistence.decoding import SIGNED_COLUMNS
 from streamsvc.persistence.parquet import read_coded, read_types
 from streamsvc.persistence.tables import ID_COLUMNS, LEVEL_KINDS, SIDES
 from streamsvc.schema import COLUMNS, Kind
-from streamsvc.venues.binance_payloads import SIGNED_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -4,7 +4,8 @@ A key is a row of int64 numbers: two rows of one stream with equal keys are the 
 update, for order books), whichever connection brought it. Kinds without an id follow `binance.md`: the same message
 twice is markPrice by (symbol, event time), kline by (symbol, open time, event time), forceOrder by its whole order.
 What a connection itself stamps (`receive_time`, and spot's `exchange_time` of a bookTicker) is in no key of a stream. A
-snapshot of an order book is identified by when it was fetched as well: two of a quiet book have the same update id.
+snapshot of an order book is identified by when it was fetched as well: two of a quiet book have the same update id. A
+derived row that was corrected is another row, of the next revision.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
+from streamsvc.derived import ROW_TYPES
 from streamsvc.integrity.sequence import IdRange
 from streamsvc.schema import COLUMNS, Kind, Market
 
@@ -48,6 +50,7 @@ KEY_COLUMNS: dict[Kind, tuple[str, ...]] = {
     ),
     Kind.DEPTH_SNAPSHOT: ("last_update_id", "receive_time", "side", "price"),
     Kind.INSTRUMENT: ("exchange_time",),
+    **dict.fromkeys(ROW_TYPES, ("exchange_time", "revision")),
 }
 """The first column grows along a stream, so that files of one stream that follow each other do not overlap in it."""
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
+from streamsvc.derived import DERIVED_PAYLOADS
 from streamsvc.gap import NOTE_KIND
 from streamsvc.persistence.archive import archive_place
 from streamsvc.persistence.compression import compress_into
@@ -49,6 +50,7 @@ BATCH_MESSAGES = 4000
 BATCH_UPDATES = 200
 BATCH_SNAPSHOTS = 8
 """Ten thousand levels each, which are 1 MB each while they are Python's numbers."""
+_PAYLOADS = PAYLOADS | DERIVED_PAYLOADS
 _BATCH_SIZES = {Kind.DEPTH: BATCH_UPDATES, Kind.DEPTH_SNAPSHOT: BATCH_SNAPSHOTS}
 _MINUTE_MS = 60_000
 QUARANTINED_IDS_MAX = 10_000
@@ -205,7 +207,7 @@ class _Sealer:
         batch = self._batches.get(key)
         if batch is None or batch.source is not block.source:
             known = next((member for member in Kind if member == kind), None)
-            payload = PAYLOADS.get((block.source, block.market, known)) if known is not None else None
+            payload = _PAYLOADS.get((block.source, block.market, known)) if known is not None else None
             if known is None or payload is None:
                 return None
             if batch is not None:

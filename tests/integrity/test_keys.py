@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamsvc.derived import ROW_TYPES
 from streamsvc.integrity.keys import (
     COUNTED_KINDS,
     KEY_COLUMNS,
@@ -202,6 +203,6 @@ def test_no_gap_is_counted_between_what_is_fetched_now_and_then():
 
 
 def test_every_kind_that_is_recorded_has_a_key():
-    assert {kind for _, kind in MARKETS_AND_KINDS} == set(KEY_COLUMNS)
+    assert {kind for _, kind in MARKETS_AND_KINDS} | set(ROW_TYPES) == set(KEY_COLUMNS)
     for kind, names in KEY_COLUMNS.items():
         assert set(names) <= set(COLUMNS[kind])

@@ -6,10 +6,12 @@ import hashlib
 import json
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 
 import numpy as np
 
 from streamsvc.batch import Block
+from streamsvc.derived import ROW_TYPES, CvdRow, encode_row
 from streamsvc.gap import NOTE_KIND, GapFilled, GapGivenUp, GapOpened, encode_note
 from streamsvc.persistence.catalogue_ledger import LedgerCatalogue
 from streamsvc.persistence.files import Files
@@ -77,6 +79,22 @@ def mark_price(second):
         "r": "-0.0001", "T": TIME_MS + DAY_MS,
     }  # fmt: skip
     return message(Market.FUTURES, Kind.MARK_PRICE, data)
+
+
+def cvd_minute(minute, delta, cvd, *, revision=0):
+    """A row of `cvd_1m` that opens so many minutes after `TIME_MS`'s minute."""
+    row = CvdRow(
+        symbol="BTCUSDT",
+        open_ms=TIME_MS // MINUTE_MS * MINUTE_MS + minute * MINUTE_MS,
+        buy_quantity=max(Decimal(delta), Decimal(0)),
+        sell_quantity=max(-Decimal(delta), Decimal(0)),
+        delta=Decimal(delta),
+        cvd=Decimal(cvd),
+        trade_count=1,
+        is_complete=True,
+        revision=revision,
+    )
+    return Market.SPOT, Kind.CVD_1M, encode_row(row), 0
 
 
 def opened(first, last, *, kind="trade", symbol="BTCUSDT", market="spot", epoch=0):
@@ -179,10 +197,11 @@ class Recorded:
 
 
 def _block(market, kind, text, epoch):
+    is_derived = kind in set(ROW_TYPES)
     return Block(
         market=market,
-        source=Source.STREAM,
-        connection=1,
+        source=Source.DERIVED if is_derived else Source.STREAM,
+        connection=0 if is_derived else 1,
         received_ns=(TIME_MS + 40) * 10**6,
         kinds=bytes([kind]),
         messages=[text],
