@@ -1,0 +1,223 @@
+"""Live analytics of all symbols: fed with every block that goes to the writer, and writing its rows behind it.
+
+Synchronous and on the loop: what it reads of a block is decoded a second time, whole, which costs one or two
+microseconds a trade or quote; what is recorded never waits for it. Rows go through the writer's channel like messages,
+gathered for a moment.
+
+A text that cannot be read here is left out: the sealer quarantines it, and the ledger knows its id.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from streamsvc.analytics.symbol import SymbolAnalytics
+from streamsvc.batch import Block
+from streamsvc.derived import encode_row
+from streamsvc.log import logger
+from streamsvc.schema import Kind, Market, Source
+from streamsvc.venues.binance_heads import DECODE_ERRORS
+from streamsvc.venues.binance_live import LIVE_DECODERS, LiveCandle, LiveQuote, time_of_depth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn
+
+    from streamsvc.analytics.minute import Begin
+    from streamsvc.analytics.symbol import Row
+    from streamsvc.analytics.trades import CvdReset
+    from streamsvc.analytics.window import Window
+    from streamsvc.batch import BlockSender
+
+FLUSH_SEC = 1.0
+FLUSH_ROWS = 256
+_NS_PER_MS = 1_000_000
+_NAME_BEGIN = len(b'{"stream":"')
+
+
+class Analytics:
+    """What is derived of every symbol that is recorded.
+
+    Args:
+        sender: The channel to the writer; the caller closes it.
+        wall_ns: The wall clock.
+        reset: When the running sums of CVD start over.
+        grace_sec: How long bins stay open for what comes late.
+        is_recorded: Whether a kind of a symbol is recorded: minutes are made of `trade`, or else of `aggTrade`.
+
+    Attributes:
+        mismatches: Minutes of each market whose CVD was not that of the exchange's candle.
+    """
+
+    def __init__(
+        self,
+        sender: BlockSender,
+        *,
+        wall_ns: Callable[[], int],
+        reset: CvdReset,
+        grace_sec: float,
+        is_recorded: Callable[[Market, Kind, str], bool],
+    ) -> None:
+        self._sender = sender
+        self._wall_ns = wall_ns
+        self._reset: CvdReset = reset
+        self._grace_ms = round(grace_sec * 1000)
+        self._is_recorded = is_recorded
+        self._symbols: dict[tuple[Market, str], SymbolAnalytics] = {}
+        self._of_depth: dict[tuple[Market, bytes], SymbolAnalytics] = {}
+        self._begins: Mapping[tuple[Market, str], Begin] | None = None
+        self._pending: dict[Market, list[Row]] = {market: [] for market in Market}
+        self._pending_rows = 0
+        self.mismatches = dict.fromkeys(Market, 0)
+
+    def symbols(self) -> list[tuple[Market, str]]:
+        """The symbols of which something has come."""
+        return list(self._symbols)
+
+    def symbol(self, market: Market, symbol: str) -> SymbolAnalytics | None:
+        """What is derived of a symbol; None: nothing has come."""
+        return self._symbols.get((market, symbol))
+
+    def windows(self, market: Market, symbol: str) -> Mapping[Kind, Window] | None:
+        """The last rows of a symbol by kind; None: nothing has come."""
+        found = self._symbols.get((market, symbol))
+        return None if found is None else found.windows
+
+    def take(self, block: Block) -> None:
+        """A block was put into the channel."""
+        market = block.market
+        touched: dict[SymbolAnalytics | None, None] = {}
+        depth: dict[bytes, bytes] = {}
+        for place, (kind, text) in enumerate(zip(block.kinds, block.messages, strict=True)):
+            if kind == Kind.DEPTH:
+                depth[text[_NAME_BEGIN : text.find(b"@")]] = text
+                continue
+            decode = LIVE_DECODERS.get((block.source, kind))
+            if decode is not None:
+                touched[self._take_one(block, place, decode)] = None
+        for name, text in depth.items():
+            touched[self._saw_depth(market, name, text, block.received_ns // _NS_PER_MS)] = None
+        touched.pop(None, None)
+        for of_symbol in touched:
+            assert of_symbol is not None
+            if rows := of_symbol.close():
+                self._add(market, of_symbol, rows)
+            elif of_symbol.mismatches:
+                self._tell_mismatches(market, of_symbol)
+        if self._pending_rows >= FLUSH_ROWS:
+            self.flush()
+
+    def _take_one(self, block: Block, place: int, decode: Callable[[bytes], Any]) -> SymbolAnalytics | None:
+        """Give a message to its symbol."""
+        try:
+            message = decode(block.messages[place])
+        except DECODE_ERRORS:
+            return None
+        market, received_ms = block.market, block.received_ns // _NS_PER_MS
+        of_symbol = self._symbols.get((market, message.symbol)) or self._made(market, message.symbol)
+        epoch = block.epochs[place] if block.epochs is not None else 0
+        if isinstance(message, LiveQuote):
+            of_symbol.take_quote(message, epoch, received_ms)
+        elif isinstance(message, LiveCandle):
+            of_symbol.take_candle(message)
+        elif block.kinds[place] == of_symbol.trade_kind:
+            of_symbol.take_trade(message, epoch, received_ms, is_backfilled=block.source is Source.REST)
+        return of_symbol
+
+    def _made(self, market: Market, symbol: str) -> SymbolAnalytics:
+        kind = Kind.TRADE if self._is_recorded(market, Kind.TRADE, symbol) else Kind.AGG_TRADE
+        made = self._symbols[market, symbol] = SymbolAnalytics(market, symbol, kind, self._reset, self._grace_ms)
+        if self._begins is not None:
+            made.begin(self._begins.get((market, symbol)))
+        return made
+
+    def _saw_depth(self, market: Market, name: bytes, text: bytes, received_ms: int) -> SymbolAnalytics | None:
+        """An order-book update tells the time, where something else of its symbol has come."""
+        of_symbol = self._of_depth.get((market, name))
+        if of_symbol is None:
+            of_symbol = self._symbols.get((market, name.decode("utf-8", "replace").upper()))
+            if of_symbol is None:
+                return None
+            self._of_depth[market, name] = of_symbol
+        time_ms = time_of_depth(text)
+        if time_ms is not None:
+            of_symbol.saw_time(time_ms, received_ms)
+        return of_symbol
+
+    def begin(self, begins: Mapping[tuple[Market, str], Begin]) -> None:
+        """Go on where an earlier run ended, by market and symbol; from now on minutes are closed."""
+        self._begins = begins
+        for (market, symbol), of_symbol in self._symbols.items():
+            of_symbol.begin(begins.get((market, symbol)))
+
+    def stale(self) -> dict[tuple[Market, str], dict[int, int]]:
+        """Minutes that have got trades and are too old to be corrected from memory; they are taken out."""
+        found = {key: of_symbol.trades.stale for key, of_symbol in self._symbols.items() if of_symbol.trades.stale}
+        for key in found:
+            self._symbols[key].trades.stale = {}
+        return found
+
+    def remove(self, market: Market, symbol: str) -> None:
+        """A symbol is recorded no more: its open bins are closed and written."""
+        of_symbol = self._symbols.pop((market, symbol), None)
+        if of_symbol is not None:
+            self._of_depth = {key: other for key, other in self._of_depth.items() if other is not of_symbol}
+            self._add(market, of_symbol, of_symbol.finish())
+
+    def finish(self) -> None:
+        """Close everything, and put what is due into the channel, however full it is."""
+        for (market, _), of_symbol in self._symbols.items():
+            self._add(market, of_symbol, of_symbol.finish())
+        self.flush()
+
+    def _add(self, market: Market, of_symbol: SymbolAnalytics, rows: list[Row]) -> None:
+        self.add_rows(market, rows)
+        if of_symbol.mismatches:
+            self._tell_mismatches(market, of_symbol)
+
+    def add_rows(self, market: Market, rows: Sequence[Row]) -> None:
+        """Have rows written with the next gathering."""
+        self._pending[market] += rows
+        self._pending_rows += len(rows)
+
+    def _tell_mismatches(self, market: Market, of_symbol: SymbolAnalytics) -> None:
+        for mismatch in of_symbol.mismatches:
+            self.mismatches[market] += 1
+            logger.warning(
+                "cvd_mismatch",
+                market=market.label,
+                symbol=of_symbol.name,
+                open_ms=mismatch.open_ms,
+                delta=str(mismatch.delta),
+                expected=str(mismatch.expected),
+            )
+        of_symbol.mismatches.clear()
+
+    def flush(self) -> None:
+        """Put the rows that wait into the channel, however full it is: they are few beside what they are made of."""
+        for market, rows in self._pending.items():
+            if not rows:
+                continue
+            messages = [encode_row(row) for _, row in rows]
+            self._sender.put_nowait(
+                Block(
+                    market=market,
+                    source=Source.DERIVED,
+                    connection=0,
+                    received_ns=self._wall_ns(),
+                    kinds=bytes(kind for kind, _ in rows),
+                    messages=messages,
+                    size_bytes=sum(map(len, messages)),
+                )
+            )
+            rows.clear()
+        self._pending_rows = 0
+
+    async def run(self) -> NoReturn:
+        """Put waiting rows into the channel once a second, until cancelled."""
+        while True:
+            await trio.sleep(FLUSH_SEC)
+            await self._sender.wait_room()
+            self.flush()

@@ -1,0 +1,179 @@
+"""All that is derived of one symbol, on the exchange's time. Pure: what comes in is a message, what comes out are rows.
+
+Two clocks close bins: the exchange's, the latest time of any message of the symbol; and that of quotes, which is the
+same but for spot, whose quotes have no time and are binned by their receipt. After each block of messages bins close
+whose end lies the grace behind; so the same traffic gives the same rows at any speed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from streamsvc.analytics.minute import MINUTE_MS
+from streamsvc.analytics.quotes import SECOND_MS, PriceSeconds, Quotes
+from streamsvc.analytics.trades import CvdReset, TradeMinutes
+from streamsvc.analytics.window import Window
+from streamsvc.derived import ROW_TYPES, DerivedRow
+from streamsvc.schema import Kind, Market
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from streamsvc.analytics.minute import Begin
+    from streamsvc.derived import BarRow, CvdRow
+    from streamsvc.venues.binance_live import LiveCandle, LiveQuote, LiveTrade
+
+Row = tuple[Kind, DerivedRow]
+
+WILD_MS = 86_400_000
+"""An exchange time so far from our clock moves no clock and opens no bin."""
+
+CANDLES_MAX = 15
+
+
+@attrs.frozen
+class Mismatch:
+    """A minute whose CVD is not that of the exchange's own candle.
+
+    Attributes:
+        open_ms: The minute.
+        delta: Ours.
+        expected: The candle's: twice the takers' buy volume less the volume.
+    """
+
+    open_ms: int
+    delta: Decimal
+    expected: Decimal
+
+
+class SymbolAnalytics:
+    """What is derived of one symbol.
+
+    Args:
+        market: Its market.
+        symbol: The symbol.
+        trade_kind: What minutes are made of. Only those of `trade` are compared with candles, since a candle's edge may
+            cut an aggTrade in two.
+        reset: When the running sum of CVD starts over.
+        grace_ms: How long bins stay open for what comes late.
+
+    Attributes:
+        name: The symbol.
+        trade_kind: What its minutes are made of.
+        trades: Its minutes of trades.
+        quotes: Its best bid and ask.
+        windows: The last rows of each kind.
+        mismatches: Minutes that differ from the exchange's candles, to be told and taken out.
+    """
+
+    def __init__(self, market: Market, symbol: str, trade_kind: Kind, reset: CvdReset, grace_ms: int) -> None:
+        self.name = symbol
+        self.trade_kind = trade_kind
+        self._is_futures = market is Market.FUTURES
+        self._grace_ms = grace_ms
+        self._has_begun = False
+        self.trades = TradeMinutes(symbol, reset)
+        self.quotes = Quotes(symbol)
+        self._prices = PriceSeconds(symbol)
+        self._exchange_ms = 0
+        self._quote_ms = 0
+        self._closed_at = (0, 0)
+        self._candles: dict[int, Decimal] = {}
+        self._deltas: dict[int, Decimal] = {}
+        self.windows = {kind: Window(kind) for kind in ROW_TYPES}
+        self.mismatches: list[Mismatch] = []
+
+    def saw_time(self, time_ms: int, received_ms: int) -> None:
+        """A message of the symbol has this exchange time."""
+        if time_ms > self._exchange_ms and abs(time_ms - received_ms) < WILD_MS:
+            self._exchange_ms = time_ms
+
+    def take_trade(self, trade: LiveTrade, epoch: int, received_ms: int, *, is_backfilled: bool) -> None:
+        """A trade that was not seen before; of a backfilled one the time is old."""
+        time_ms = trade.time_ms
+        if not is_backfilled:
+            self.saw_time(time_ms, received_ms)
+        self.trades.add(trade, epoch)
+        if trade.is_market and not is_backfilled and abs(time_ms - received_ms) < WILD_MS:
+            self._prices.trade(trade.price, trade.id, time_ms)
+
+    def take_quote(self, quote: LiveQuote, epoch: int, received_ms: int) -> None:
+        """A best bid and ask."""
+        time_ms = received_ms if quote.time_ms is None else quote.time_ms
+        if abs(time_ms - received_ms) >= WILD_MS:
+            return
+        if quote.time_ms is not None:
+            self.saw_time(time_ms, received_ms)
+        self._quote_ms = max(self._quote_ms, time_ms)
+        if self.quotes.add(quote, time_ms, epoch):
+            self._prices.quote(quote, time_ms)
+
+    def take_candle(self, candle: LiveCandle) -> None:
+        """A candle of the exchange; only closed ones count."""
+        if candle.is_closed and self.trade_kind is Kind.TRADE:
+            self._candles[candle.open_ms] = 2 * candle.taker_buy_volume - candle.volume
+            self._match(candle.open_ms)
+
+    def begin(self, begin: Begin | None) -> None:
+        """It is known where an earlier run ended; before that no minute is closed."""
+        self.trades.begin(begin)
+        self._has_begun = True
+
+    def close(self) -> list[Row]:
+        """The rows that are due after a block of messages."""
+        exchange_ms = self._exchange_ms
+        quote_ms = max(exchange_ms, self._quote_ms) if self._is_futures else self._quote_ms
+        at = (exchange_ms - self._grace_ms) // SECOND_MS, (quote_ms - self._grace_ms) // SECOND_MS
+        if at == self._closed_at:  # No bin can have ended, and corrections can wait for the next second.
+            return []
+        self._closed_at = at
+        rows = self._close_quotes(quote_ms - self._grace_ms, exchange_ms - self._grace_ms)
+        if self._has_begun:
+            rows += self._of_minutes(self.trades.close(exchange_ms, exchange_ms - self._grace_ms))
+        return self._shown(rows)
+
+    def finish(self) -> list[Row]:
+        """Close everything, and give the rows that are due."""
+        end_ms = max(self._exchange_ms, self._quote_ms) + MINUTE_MS
+        rows = self._close_quotes(end_ms, end_ms)
+        if self._has_begun:
+            rows += self._of_minutes(self.trades.finish())
+        return self._shown(rows)
+
+    def _close_quotes(self, quote_ms: int, exchange_ms: int) -> list[Row]:
+        seconds, minutes = self.quotes.close(quote_ms)
+        known = [time_ms for time_ms in (quote_ms, exchange_ms) if time_ms > 0]
+        prices = self._prices.close(min(known, default=0))
+        rows: list[Row] = [(Kind.OFI_1S, row) for row in seconds]
+        rows += [(Kind.OFI_1M, row) for row in minutes]
+        rows += [(Kind.PRICES_1S, row) for row in prices]
+        return rows
+
+    def _of_minutes(self, minutes: list[tuple[CvdRow, BarRow | None]]) -> list[Row]:
+        rows: list[Row] = []
+        for cvd, bar in minutes:
+            rows.append((Kind.CVD_1M, cvd))
+            if bar is not None:
+                rows.append((Kind.BARS_1M, bar))
+            if cvd.is_complete and self.trade_kind is Kind.TRADE:
+                self._deltas[cvd.open_ms] = cvd.delta
+                self._match(cvd.open_ms)
+        return rows
+
+    def _match(self, open_ms: int) -> None:
+        """Compare a minute with its candle once both are there."""
+        for known in (self._candles, self._deltas):
+            if len(known) > CANDLES_MAX:
+                del known[min(known)]
+        if open_ms not in self._candles or open_ms not in self._deltas:
+            return
+        delta, expected = self._deltas.pop(open_ms), self._candles[open_ms]
+        if delta != expected:
+            self.mismatches.append(Mismatch(open_ms, delta, expected))
+
+    def _shown(self, rows: list[Row]) -> list[Row]:
+        for kind, row in rows:
+            self.windows[kind].add(row)
+        return rows
