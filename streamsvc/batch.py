@@ -14,6 +14,7 @@ import attrs
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from streamsvc.schema import Market, Source
@@ -67,6 +68,7 @@ class _Room:
         self.used_bytes = 0
         self.waiting = trio.lowlevel.ParkingLot()
         self.is_broken = False
+        self.tap: Callable[[Block], None] | None = None
 
 
 @attrs.frozen
@@ -111,8 +113,15 @@ class BlockSender:
         Raises:
             trio.BrokenResourceError: the receiver is gone.
         """
+        room = self._room
         self._channel.send_nowait(block)
-        self._room.used_bytes += block.size_bytes
+        room.used_bytes += block.size_bytes
+        if room.tap is not None:
+            room.tap(block)
+
+    def have_tapped(self, tap: Callable[[Block], None]) -> None:
+        """Have every block that is put by any sender shown to `tap` right afterwards, in order."""
+        self._room.tap = tap
 
     def statistics(self) -> BlockChannelStatistics:
         """What lies in the channel now."""

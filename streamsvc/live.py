@@ -10,6 +10,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from streamsvc.analytics.live import Analytics
     from streamsvc.batch import BlockChannelStatistics
     from streamsvc.intake import Intake
     from streamsvc.integrity.clock_offset import ClockOffset
@@ -35,6 +36,7 @@ class Live:
         persistence: The writer and the backlog.
         intake: What became of the messages.
         channel: The channel to the writer.
+        analytics: What is derived of every symbol.
         ended: Set when everything is written and the drain is over.
     """
 
@@ -44,6 +46,7 @@ class Live:
     persistence: Persistence
     intake: Intake
     channel: Callable[[], BlockChannelStatistics]
+    analytics: Analytics
     ended: trio.Event = attrs.field(factory=trio.Event)
 
     def is_writer_alive(self, patience_sec: float | None) -> bool:

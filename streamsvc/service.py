@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from streamsvc.analytics.history import History, ended_streams
+from streamsvc.analytics.live import Analytics
 from streamsvc.batch import open_block_channel
 from streamsvc.intake import Intake
 from streamsvc.integrity.ledger import Ledger
@@ -78,6 +80,14 @@ async def run(
     sender, receiver = open_block_channel(settings.queue_max_bytes)
     quarantine = Quarantine()
     intake = Intake(health, sender, quarantine, late_ms=settings.latency_warn_ms, wall_ns=around.wall_ns)
+    analytics = Analytics(
+        sender,
+        wall_ns=around.wall_ns,
+        reset=settings.cvd_reset,
+        grace_sec=settings.analytics_grace_sec,
+        is_recorded=lambda market, kind, symbol: intake.chains.find(market, kind, symbol) is not None,
+    )
+    sender.have_tapped(analytics.take)
     supervisor = Supervisor(
         plans,
         venues=venues,
@@ -109,7 +119,10 @@ async def run(
                 )
                 begun()
                 intake.is_disk_full = lambda: persistence.state.state == "paused_disk"
-                live = Live(watch, health, supervisor, persistence, intake, sender.statistics)
+                live = Live(watch, health, supervisor, persistence, intake, sender.statistics, analytics)
+                history = History(
+                    analytics, ended_streams(intake.chains), str(settings.data_dir), persistence, sealers.run_apart
+                )
 
                 probes = Probes(intake.chains)
                 look = partial(run_watch, watch, settings.health_check_interval, probes.quiet)
@@ -126,6 +139,8 @@ async def run(
                         shutdown.ends(stream_nursery.cancel_scope)
                         stream_nursery.start_soon(ledger.run)
                         stream_nursery.start_soon(intake.held.run)
+                        stream_nursery.start_soon(analytics.run)
+                        stream_nursery.start_soon(history.run)
                         await stream_nursery.start(supervisor.run)
                         around.notifier.ready()
                         logger.info("ready", connections=len(plans), streams=len(health.streams()))
@@ -151,6 +166,7 @@ async def run(
                 # Where the writer has failed, nothing can be told any more; it says so itself.
                 with suppress(trio.BrokenResourceError):
                     intake.held.release()
+                    analytics.finish()
                     ledger.tell()
         logger.info("stopped", messages=intake.counts.accepted, **(live.summary() if live is not None else {}))
         if live is not None:

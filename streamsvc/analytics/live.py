@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from streamsvc.analytics.minute import TradeStream
 from streamsvc.analytics.symbol import SymbolAnalytics
 from streamsvc.batch import Block
-from streamsvc.derived import encode_row
+from streamsvc.analytics.rows import encode_row
 from streamsvc.log import logger
 from streamsvc.schema import Kind, Market, Source
 from streamsvc.venues.binance_heads import DECODE_ERRORS
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
-    from streamsvc.analytics.minute import Begin
+    from streamsvc.analytics.minute import Begin, Rebuilt
     from streamsvc.analytics.symbol import Row
     from streamsvc.analytics.trades import CvdReset
     from streamsvc.analytics.window import Window
@@ -86,8 +87,10 @@ class Analytics:
         return None if found is None else found.windows
 
     def take(self, block: Block) -> None:
-        """A block was put into the channel."""
+        """A block was put into the channel; our own are none to us."""
         market = block.market
+        if block.source is Source.DERIVED:
+            return
         touched: dict[SymbolAnalytics | None, None] = {}
         depth: dict[bytes, bytes] = {}
         for place, (kind, text) in enumerate(zip(block.kinds, block.messages, strict=True)):
@@ -152,12 +155,31 @@ class Analytics:
         for (market, symbol), of_symbol in self._symbols.items():
             of_symbol.begin(begins.get((market, symbol)))
 
-    def stale(self) -> dict[tuple[Market, str], dict[int, int]]:
-        """Minutes that have got trades and are too old to be corrected from memory; they are taken out."""
-        found = {key: of_symbol.trades.stale for key, of_symbol in self._symbols.items() if of_symbol.trades.stale}
-        for key in found:
-            self._symbols[key].trades.stale = {}
-        return found
+    @property
+    def has_stale(self) -> bool:
+        """Whether a minute that is too old to be corrected from memory has got trades."""
+        return any(of_symbol.trades.stale for of_symbol in self._symbols.values())
+
+    def take_stale(self, minutes_max: int) -> list[tuple[TradeStream, tuple[int, ...]]]:
+        """Such minutes by stream, at most so many; they are not told again."""
+        taken = []
+        for (market, symbol), of_symbol in self._symbols.items():
+            chosen = tuple(sorted(of_symbol.trades.stale)[:minutes_max])
+            if chosen:
+                of_symbol.trades.stale.difference_update(chosen)
+                minutes_max -= len(chosen)
+                taken.append((TradeStream(market, of_symbol.trade_kind, symbol), chosen))
+        return taken
+
+    def correct(self, rebuilt: Rebuilt) -> bool:
+        """Write a minute that was made again from what is recorded, if it has changed; whether it has."""
+        stream, minute = rebuilt.stream, rebuilt.minute
+        of_symbol = self._symbols.get((stream.market, stream.symbol))
+        if of_symbol is None or minute.written[1:] == (minute.trade_count, minute.is_complete):
+            return False
+        minute.cvd = rebuilt.cvd
+        self._add(stream.market, of_symbol, of_symbol.correct(minute))
+        return True
 
     def remove(self, market: Market, symbol: str) -> None:
         """A symbol is recorded no more: its open bins are closed and written."""
@@ -200,7 +222,7 @@ class Analytics:
         for market, rows in self._pending.items():
             if not rows:
                 continue
-            messages = [encode_row(row) for _, row in rows]
+            messages = [encode_row(kind, row) for kind, row in rows]
             self._sender.put_nowait(
                 Block(
                     market=market,

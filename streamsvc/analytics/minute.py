@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from streamsvc.derived import ZERO
+from streamsvc.analytics.rows import ZERO
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from streamsvc.schema import Kind, Market
     from streamsvc.venues.binance_live import LiveTrade
 
 MINUTE_MS = 60_000
@@ -112,21 +113,69 @@ class Minute:
 
 
 @attrs.frozen
+class TradeStream:
+    """A stream of trades of which minutes are made."""
+
+    market: Market
+    kind: Kind
+    symbol: str
+
+
+@attrs.frozen
+class Ended:
+    """How far a stream of trades was recorded when this run began; the time is in ms, 0 where it is not known."""
+
+    stream: TradeStream
+    epoch: int
+    last_id: int
+    last_ms: int
+
+
+@attrs.frozen
+class KnownHole:
+    """Ids that an earlier run missed and that may still come, all of them, and the times around them."""
+
+    first_id: int
+    last_id: int
+    first_ms: int
+    last_ms: int
+
+
+@attrs.frozen
 class Begin:
     """Where an earlier run ended.
 
     Attributes:
+        epoch: The epoch of the last id.
         last_id: The last id that is recorded.
         last_ms: Its time.
-        cvd: The running sum before `minutes`, and of which day it is if it starts over daily.
-        cvd_ms: Open time of the last minute that is in `cvd`.
+        cvd: The running sum before `minutes`.
+        cvd_ms: The open time of the last minute that is in it.
         minutes: The minutes since then as they are recorded, in order, with their next revision.
-        last_close: The last price before them; None: there is none.
+        holes: What is missing since then.
+        last_close: The last price before them; None: it is not known.
     """
 
+    epoch: int
     last_id: int
     last_ms: int
     cvd: Decimal
     cvd_ms: int
     minutes: tuple[Minute, ...]
+    holes: tuple[KnownHole, ...] = ()
     last_close: Decimal | None = None
+
+
+@attrs.frozen
+class Rebuilt:
+    """A minute made again from what is recorded.
+
+    Attributes:
+        stream: Whose it is.
+        minute: The minute, with what was written of it before and its next revision.
+        cvd: The running sum through it, from the latest deltas, its own as it is now.
+    """
+
+    stream: TradeStream
+    minute: Minute
+    cvd: Decimal

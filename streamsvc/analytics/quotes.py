@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from streamsvc.derived import ZERO, OfiRow, PriceRow
+from streamsvc.analytics.rows import ZERO, OfiRow, PriceRow
 
 if TYPE_CHECKING:
     from decimal import Decimal

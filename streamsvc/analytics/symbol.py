@@ -15,14 +15,14 @@ from streamsvc.analytics.minute import MINUTE_MS
 from streamsvc.analytics.quotes import SECOND_MS, PriceSeconds, Quotes
 from streamsvc.analytics.trades import CvdReset, TradeMinutes
 from streamsvc.analytics.window import Window
-from streamsvc.derived import ROW_TYPES, DerivedRow
+from streamsvc.analytics.rows import ROW_TYPES, DerivedRow
 from streamsvc.schema import Kind, Market
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from streamsvc.analytics.minute import Begin
-    from streamsvc.derived import BarRow, CvdRow
+    from streamsvc.analytics.minute import Begin, Minute
+    from streamsvc.analytics.rows import BarRow, CvdRow
     from streamsvc.venues.binance_live import LiveCandle, LiveQuote, LiveTrade
 
 Row = tuple[Kind, DerivedRow]
@@ -133,6 +133,10 @@ class SymbolAnalytics:
         if self._has_begun:
             rows += self._of_minutes(self.trades.close(exchange_ms, exchange_ms - self._grace_ms))
         return self._shown(rows)
+
+    def correct(self, minute: Minute) -> list[Row]:
+        """The rows of a minute that was made again from what is recorded."""
+        return self._shown(self._of_minutes([self.trades.correct(minute)]))
 
     def finish(self) -> list[Row]:
         """Close everything, and give the rows that are due."""

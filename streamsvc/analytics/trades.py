@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from streamsvc.analytics.minute import MINUTE_MS, SETTLE_MS, Begin, Minute
-from streamsvc.derived import ZERO, BarRow, CvdRow
+from streamsvc.analytics.rows import ZERO, BarRow, CvdRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ class TradeMinutes:
     Attributes:
         cvd: The running sum now, with the open minutes.
         last_price: Of the trade with the highest id; None before the first.
-        stale: Minutes that are too old to be corrected here and have got trades, by open time, with how many.
+        stale: Open times of minutes that are too old to be corrected here and have got trades.
     """
 
     def __init__(self, symbol: str, reset: CvdReset) -> None:
@@ -71,6 +71,7 @@ class TradeMinutes:
         self._epoch = 0
         self._last_ms = 0
         self._first_id: int | None = None
+        self._first_ms: int | None = None
         self._early: list[int] | None = []
         self._closed_to: int | None = None
         self._now_ms = 0
@@ -78,7 +79,7 @@ class TradeMinutes:
         self._total_day = 0
         self._last_close: Decimal | None = None
         self.last_price: Decimal | None = None
-        self.stale: dict[int, int] = {}
+        self.stale: set[int] = set()
 
     @property
     def cvd(self) -> Decimal:
@@ -112,7 +113,7 @@ class TradeMinutes:
         minute = self._minutes.get(open_ms)
         if minute is None:
             if self._closed_to is not None and open_ms < self._closed_to - KEPT_MINUTES * MINUTE_MS:
-                self.stale[open_ms] = self.stale.get(open_ms, 0) + 1
+                self.stale.add(open_ms)
                 return
             minute = self._made(open_ms)
         minute.add(trade)
@@ -128,7 +129,7 @@ class TradeMinutes:
         if self._next_id is None or epoch > self._epoch:
             # The first one that anybody sees, or ids that start over: what came before is not known.
             if self._next_id is None:
-                self._first_id = number
+                self._first_id, self._first_ms = number, time_ms
             self._epoch, self._next_id = epoch, number + 1
             (self._minutes.get(open_ms) or self._made(open_ms)).is_cut = True
         elif epoch < self._epoch:
@@ -183,18 +184,35 @@ class TradeMinutes:
         self._total, self._total_day = begin.cvd, begin.cvd_ms // DAY_MS
         self._closed_to = begin.cvd_ms + MINUTE_MS
         self._last_close = begin.last_close
+        for known in begin.holes:
+            missing = known.last_id - known.first_id + 1
+            missing -= sum(known.first_id <= number <= known.last_id for number in early)
+            if missing > 0:
+                self._skip(known.first_id, known.last_id, known.first_ms, known.last_ms, missing=missing)
         if self._first_id is None:
-            self._next_id, self._last_ms = begin.last_id + 1, begin.last_ms
+            self._epoch, self._next_id, self._last_ms = begin.epoch, begin.last_id + 1, begin.last_ms
+        elif self._epoch == begin.epoch:
+            self._join(begin, self._first_id, sum(number > begin.last_id for number in early))
+
+    def _join(self, begin: Begin, first_id: int, early: int) -> None:
+        """The ids of this run follow those of an earlier one: what lies between is a hole, less what came meanwhile."""
+        missing = first_id - 1 - begin.last_id - early
+        if missing < 0 or self._first_ms is None:
             return
-        first = next((minute for minute in self._minutes.values() if minute.is_cut), None)
-        if first is None or self._epoch:
-            return
-        # What was fetched again meanwhile is there already.
-        missing = self._first_id - 1 - begin.last_id - sum(number > begin.last_id for number in early)
-        if missing >= 0:
-            first.is_cut = False
+        open_ms = self._first_ms - self._first_ms % MINUTE_MS
+        self._minutes[open_ms].is_cut = False
         if missing > 0:
-            self._skip(begin.last_id + 1, self._first_id - 1, begin.last_ms, first.open_ms, missing=missing)
+            self._skip(begin.last_id + 1, first_id - 1, begin.last_ms, self._first_ms, missing=missing)
+
+    def correct(self, minute: Minute) -> tuple[CvdRow, BarRow | None]:
+        """The rows of a minute that was made again from what is recorded; the running sum goes on from it."""
+        change = minute.delta - minute.written[0]
+        if not self._is_daily or self._total_day == minute.open_ms // DAY_MS:
+            self._total += change
+            for other in self._minutes.values():
+                if other.open_ms > minute.open_ms and other.revision and self._shares_sum(other, minute):
+                    other.cvd += change
+        return self._write(minute)
 
     def close(self, now_ms: int, before_ms: int) -> list[tuple[CvdRow, BarRow | None]]:
         """Close the minutes that end at `before_ms` or earlier, and give the rows that are due, in order.

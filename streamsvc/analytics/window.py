@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from streamsvc.derived import ROW_TYPES, DerivedRow
+from streamsvc.analytics.rows import ROW_TYPES, DerivedRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -135,6 +135,12 @@ class Chain:
         if event_ms is not None:
             self.event_ms = max(event_ms, self.event_ms or event_ms)
 
+    @property
+    def last_id(self) -> int | None:
+        """How far the ids have come; None before the first."""
+        expected = self._next_taken_id if self.next_id is None else self.next_id
+        return None if expected is None else expected - 1
+
     def interrupt(self, cause: str) -> None:
         """Nothing comes for a while: a hole before the next message is due to `cause`."""
         if self.next_id is not None:

@@ -43,9 +43,14 @@ class Persistence:
         adoption_scope: What ends the adoption when the drain begins.
         housekeeping_scope: The same for compaction and retention.
         is_draining: Whether the end is near.
+        run: The number of this run.
     """
 
-    def __init__(self, writer: Writer, backlog: Backlog, publisher: Publisher, tools: Tools, drain_sec: float) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what it shows
+        self, writer: Writer, backlog: Backlog, publisher: Publisher, tools: Tools, drain_sec: float, run: int
+    ) -> None:
+        self.run = run
+        self._earlier_left = backlog.last_left
         self.state: WriterState = writer.state
         self.backlog = backlog
         self._writer = writer
@@ -66,6 +71,17 @@ class Persistence:
         """Keep a ban across restarts; raises what `Catalogue` does."""
         note = self._publisher.catalogue.note_ban
         await self._run_blocking(note, host, until_ns, status, reason, self._publisher.wall_ns())
+
+    async def wait_recovered(self) -> None:
+        """Wait until the segments of earlier runs are in the data set, or set aside."""
+        await self._earlier_left.wait()
+
+    async def wait_published(self) -> None:
+        """Wait until everything that was written up to now is in the data set, or set aside."""
+        closed = self.state.segments_closed
+        while self.state.segments_closed == closed:
+            await self.backlog.wait_change()
+        await self.backlog.last_left.wait()
 
     def drain(self) -> None:
         """The end is near: from now on, writing and sealing have `DRAIN_SEC`. Calling it again changes nothing."""
@@ -125,7 +141,7 @@ async def run_persistence(
         for segment in recovered.segments:
             backlog.add(segment)
         writer = Writer(settings, tools, recovered.run, receiver, backlog)
-        persistence = Persistence(writer, backlog, publisher, tools, settings.drain_sec)
+        persistence = Persistence(writer, backlog, publisher, tools, settings.drain_sec, recovered.run.run)
         sealing = Sealing(
             backlog=backlog,
             publisher=publisher,

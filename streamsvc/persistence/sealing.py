@@ -58,6 +58,11 @@ class Backlog:
         self.size_bytes += segment.size_bytes
         self._changed.unpark_all()
 
+    @property
+    def last_left(self) -> trio.Event:
+        """Set when every segment that was added so far has left."""
+        return self._last_done
+
     def end(self) -> None:
         """Nothing will be added any more."""
         self._is_ended = True
