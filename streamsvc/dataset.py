@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsvc.derived import MADE_OF
 from streamsvc.errors import DamagedError, UsageError
 from streamsvc.integrity.keys import KEY_COLUMNS
-from streamsvc.integrity.revisions import latest, ordered, summed_cvd
+from streamsvc.integrity.revisions import SOURCES, latest, sum_deltas
 from streamsvc.persistence.catalogue_reading import ReadingCatalogue
 from streamsvc.persistence.compaction_names import may_hold
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.parquet import DataFrame, RowGroup, make_frame, make_record_frame, read_coded, to_ns
-from streamsvc.schema import COLUMNS, MARKETS_BY_LABEL, ColumnType, Kind, Market
+from streamsvc.schema import COLUMNS, DERIVED_KINDS, MARKETS_BY_LABEL, ColumnType, Kind, Market
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 20
 _PAUSE_SEC = 0.1
-_FIRST_NS = -(2**63) + 1
 
 _GAP_SCHEMA: dict[str, ColumnType] = {
     "gap": "int64",
@@ -74,7 +72,8 @@ def load(  # noqa: PLR0913 - what to read
     """The rows of one stream whose `exchange_time` is `start` or later and before `end`, each message once.
 
     Memory holds the rows of the result and of one row group. Of the files only those are read that may hold such rows,
-    and of those only the row groups.
+    and of those only the row groups. Of `cvd_1m` all minutes up to `end` are read: its `cvd` is summed anew from the
+    latest `delta` of each, exact to the last digit; see `integrity.revisions` for where the sum begins and starts over.
 
     Args:
         data_dir: `DATA_DIR` of the service.
@@ -87,8 +86,8 @@ def load(  # noqa: PLR0913 - what to read
     Returns:
         The columns of the kind as in `schema.COLUMNS`: times with nanoseconds in UTC, strings as categories. In the
         order of epoch and id; kinds without ids in that of `exchange_time`. Of a message that was recorded twice the
-        row that was received first; kinds whose rows nothing identifies keep every row. Of derived kinds each bin once,
-        with its highest revision; the column `cvd` is summed anew from the latest deltas of all days that are there.
+        row that was received first; kinds whose rows nothing identifies keep every row. Derived kinds come in the order
+        of `open_time`, of each the row with the highest `revision`.
 
     Raises:
         UsageError: the folder, kind, symbol, market or time is wrong; the text says what.
@@ -98,20 +97,16 @@ def load(  # noqa: PLR0913 - what to read
     with _open(data_dir) as catalogue:
         stream = _stream(catalogue, kind, symbol, market)
         first_ns, end_ns = _times(start, end)
-        # The running sum is that of everything before as well.
-        from_ns = _FIRST_NS if stream[0] is Kind.CVD_1M else first_ns
         folder = DataFolder(Path(data_dir))
         gone: OSError | None = None
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_PAUSE_SEC)
-            paths = catalogue.files_between(*stream, from_ns, end_ns)
+            paths = catalogue.files_between(*stream, _read_from(stream[0], first_ns), end_ns)
             try:
-                columns, labels = _gather([folder.root / path for path in paths], stream[0], symbol, from_ns, end_ns)
+                return _load([folder.root / path for path in paths], stream[0], symbol, first_ns, end_ns)
             except FileNotFoundError as fault:
                 gone = fault
-            else:
-                return _frame_of(stream[0], columns, labels, first_ns)
     raise DamagedError(
         f"the catalogue lists a file that is not there ({gone}); where a compaction was killed, the next start of the "
         "service or `streamsvc compact` ends it"
@@ -133,26 +128,26 @@ def gaps(  # noqa: PLR0913 - what to read
         data_dir: See `load`.
         kind: See `load`.
         symbol: See `load`.
-        start: See `load`; a gap that reaches into the time is told whole. Of a derived kind: what is missing of the
-            messages that its rows are made of.
+        start: See `load`; a gap that reaches into the time is told whole.
         end: See `load`.
         market: See `load`.
 
     Returns:
         `gap` (its number), `market`, `symbol`, `kind`, `epoch`, `first_id` and `last_id` (both missing), `first_time`
-        and `last_time` (around it), `cause`, `connection`, `status`, `reason`, `opened`, `closed`; in id order.
+        and `last_time` (around it), `cause`, `connection`, `status`, `reason`, `opened`, `closed`; in id order. Of a
+        derived kind it is what is missing of the kinds that it is computed of, which `kind` names: of `cvd_1m` and
+        `bars_1m` trades, of `ofi_1s` and `ofi_1m` best quotes, of `prices_1s` both.
 
     Raises:
         UsageError: see `load`.
         DamagedError: the catalogue is damaged.
     """
     with _open(data_dir) as catalogue:
-        of_kind, of_market = _stream(catalogue, kind, symbol, market)
-        made_of = (
-            source for source in MADE_OF.get(of_kind, ()) if of_market.label in catalogue.markets_of(source, symbol)
-        )
-        missing = catalogue.missing(next(made_of, of_kind), of_market, symbol, *_times(start, end))
-        return make_record_frame(_GAP_SCHEMA, missing)
+        stream = _stream(catalogue, kind, symbol, market)
+        kinds = _sources(catalogue, *stream, symbol)
+        times = _times(start, end)
+        records = [record for each in kinds for record in catalogue.missing(each, stream[1], symbol, *times)]
+        return make_record_frame(_GAP_SCHEMA, records)
 
 
 def _open(data_dir: str | Path) -> AbstractContextManager[ReadingCatalogue]:
@@ -178,6 +173,19 @@ def _stream(catalogue: ReadingCatalogue, kind: str, symbol: str, market: str | N
     return of_kind, MARKETS_BY_LABEL[wanted]
 
 
+def _sources(catalogue: ReadingCatalogue, kind: Kind, market: Market, symbol: str) -> list[Kind]:
+    """The kinds whose gaps make a kind incomplete: of a derived one those that it is computed of, else itself."""
+    return [
+        next((each for each in choices if market.label in catalogue.markets_of(each, symbol)), choices[0])
+        for choices in SOURCES.get(kind, ((kind,),))
+    ]
+
+
+def _read_from(kind: Kind, first_ns: int) -> int:
+    """From when on rows are read, so that those from a time on can be told."""
+    return min(first_ns, 0) if kind is Kind.CVD_1M else first_ns
+
+
 def _times(start: datetime | str | int, end: datetime | str | int) -> tuple[int, int]:
     try:
         first_ns, end_ns = to_ns(start), to_ns(end)
@@ -188,29 +196,18 @@ def _times(start: datetime | str | int, end: datetime | str | int) -> tuple[int,
     return first_ns, end_ns
 
 
-def _gather(
-    paths: list[Path], kind: Kind, symbol: str, first_ns: int, end_ns: int
-) -> tuple[dict[str, NDArray[Any]], dict[str, list[str]]]:
+def _load(paths: list[Path], kind: Kind, symbol: str, first_ns: int, end_ns: int) -> DataFrame:
     schema = COLUMNS[kind]
-    gathered = _Gathered(schema)
+    gathered, from_ns = _Gathered(schema), _read_from(kind, first_ns)
     for path in paths:
         if may_hold(path.name, symbol):
-            for group in read_coded(path, list(schema), ("exchange_time", first_ns, end_ns)):
-                gathered.add(group, _chosen(group, symbol, first_ns, end_ns))
-    return gathered.finish()
-
-
-def _frame_of(kind: Kind, columns: dict[str, NDArray[Any]], labels: dict[str, list[str]], first_ns: int) -> DataFrame:
-    """The rows to keep, in order; those before the time were gathered for the running sum only."""
-    order = _order(kind, columns)
-    if kind in MADE_OF:
-        every, order = order, latest(columns, order)
-        sums = summed_cvd(columns, every) if kind is Kind.CVD_1M else None
-        is_asked = columns["exchange_time"][order] >= first_ns
-        order = order[is_asked]
-        if sums is not None:
-            columns["cvd"][order] = sums[is_asked]
-    schema = COLUMNS[kind]
+            for group in read_coded(path, list(schema), ("exchange_time", from_ns, end_ns)):
+                gathered.add(group, _chosen(group, symbol, from_ns, end_ns))
+    columns, labels = gathered.finish()
+    order = latest(columns) if kind in DERIVED_KINDS else _order(kind, columns)
+    if kind is Kind.CVD_1M:
+        columns["cvd"][order] = sum_deltas(columns)
+        order = order[columns["open_time"][order] >= first_ns]
     return make_frame(schema, {name: columns.pop(name)[order] for name in schema}, labels)
 
 
@@ -260,8 +257,6 @@ class _Gathered:
 
 def _order(kind: Kind, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     """The places of the rows to keep, in order."""
-    if kind in MADE_OF:
-        return ordered(columns)
     first = columns["epoch" if "epoch" in columns else "exchange_time"]
     keys = [_as_int64(columns[name]) for name in KEY_COLUMNS.get(kind, ())]
     order = np.lexsort((columns["receive_time"], *reversed(keys), first))

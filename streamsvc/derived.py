@@ -1,164 +1,66 @@
-"""Rows that the recorder derives from what it records: columns, texts in the journal, how a sealer reads them.
+"""What the journal holds of a derived row (pure): one flat JSON object, its keys the columns of its kind.
 
-A text is one flat JSON object whose names are the columns of `schema.COLUMNS`, but for `receive_time`, which is the
-frame's, and `exchange_time`, which is the open time. Times are milliseconds, prices and quantities decimals in strings,
-as the exchange writes them. What is not known yet (no quote, no trade so far) is 0.
-
-A row is written again with the next `revision` when it was corrected; of the rows with one symbol and open time the
-highest revision counts.
+`receive_time` is the block's, and `exchange_time` is `open_time`: neither is in the text. Numbers of float64 columns
+are decimal strings, as an exchange writes them, `open_time` is in ms, and what is not known yet is 0.
 """
 
 from __future__ import annotations
 
 from decimal import Context, Decimal
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from streamsvc.schema import Kind, Market, Source
-from streamsvc.venues.binance_heads import Millis  # noqa: TC001 - msgspec reads the annotations
-from streamsvc.venues.payload import Payload
+from streamsvc.schema import COLUMNS, DERIVED_KINDS, ColumnType, Kind
 
-ZERO = Decimal(0)
-_DIGITS_MAX = 15
-"""What float64, and so the data set, gives back exactly."""
-_ROUNDED = Context(prec=_DIGITS_MAX)
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
+    Value = str | int | bool | Decimal
 
-class DerivedRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A bin of one symbol.
+DIGITS_MAX = 15
+"""float64 gives a decimal of up to this many significant digits back exactly."""
 
-    Attributes:
-        symbol: The symbol.
-        open_ms: When the bin begins, ms since 1970; it ends with its last millisecond.
-        revision: How often it was written before.
-    """
+_NOT_IN_TEXT = frozenset({"receive_time", "exchange_time"})
+_QUOTIENTS_AND_PRODUCTS = frozenset({"quote_volume", "mid_price", "microprice"})
+"""Columns whose numbers may have any number of digits though those that they are made of have few."""
 
-    symbol: str
-    open_ms: Millis = msgspec.field(name="open_time")
-    revision: int = 0
-
-
-class CvdRow(DerivedRow, frozen=True, kw_only=True, gc=False):
-    """A minute of cumulative volume delta.
-
-    Attributes:
-        buy_quantity: What takers bought.
-        sell_quantity: What takers sold.
-        delta: The first less the second.
-        cvd: The running sum of `delta` through this minute, as known when the row was written.
-        trade_count: Trades in it.
-        is_complete: Whether every trade of the minute is in it.
-    """
-
-    buy_quantity: Decimal
-    sell_quantity: Decimal
-    delta: Decimal
-    cvd: Decimal
-    trade_count: int
-    is_complete: bool
-
-
-class BarRow(DerivedRow, frozen=True, kw_only=True, gc=False):
-    """A minute of trades as a candle; without trades all prices are the last close.
-
-    Attributes:
-        volume: In the base asset.
-        quote_volume: In the quote asset.
-        taker_buy_volume: The part of `volume` that takers bought.
-        trade_count: Trades in it.
-        is_complete: Whether every trade of the minute is in it.
-    """
-
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
-    quote_volume: Decimal
-    taker_buy_volume: Decimal
-    trade_count: int
-    is_complete: bool
-
-
-class OfiRow(DerivedRow, frozen=True, kw_only=True, gc=False):
-    """A second or minute of order flow imbalance, and the best bid and ask at its end.
-
-    Attributes:
-        ofi: In the base asset; positive where demand grew.
-        update_count: Changes of the best bid or ask in it.
-    """
-
-    ofi: Decimal
-    update_count: int
-    bid_price: Decimal
-    bid_quantity: Decimal
-    ask_price: Decimal
-    ask_quantity: Decimal
-
-
-class PriceRow(DerivedRow, frozen=True, kw_only=True, gc=False):
-    """Prices at the end of a second.
-
-    Attributes:
-        last_price: Of the last trade so far.
-        mid_price: Half way between best bid and best ask.
-        microprice: The same weighted with the quantities of the other side.
-        spread: Best ask less best bid.
-    """
-
-    last_price: Decimal
-    bid_price: Decimal
-    ask_price: Decimal
-    mid_price: Decimal
-    microprice: Decimal
-    spread: Decimal
-
-
-ROW_TYPES: dict[Kind, type[DerivedRow]] = {
-    Kind.CVD_1M: CvdRow,
-    Kind.BARS_1M: BarRow,
-    Kind.OFI_1S: OfiRow,
-    Kind.OFI_1M: OfiRow,
-    Kind.PRICES_1S: PriceRow,
+ROW_COLUMNS: dict[Kind, dict[str, ColumnType]] = {
+    kind: {name: dtype for name, dtype in COLUMNS[kind].items() if name not in _NOT_IN_TEXT}
+    for kind in sorted(DERIVED_KINDS)
 }
-"""What a row of each derived kind is."""
+"""The keys of each kind's text in their order, with the types of their columns."""
 
-MADE_OF: dict[Kind, tuple[Kind, ...]] = {
-    Kind.CVD_1M: (Kind.TRADE, Kind.AGG_TRADE),
-    Kind.BARS_1M: (Kind.TRADE, Kind.AGG_TRADE),
-    Kind.OFI_1S: (Kind.BOOK_TICKER,),
-    Kind.OFI_1M: (Kind.BOOK_TICKER,),
-    Kind.PRICES_1S: (Kind.BOOK_TICKER, Kind.TRADE, Kind.AGG_TRADE),
-}
-"""What each derived kind is made of; of trades and aggTrades the first that is recorded."""
-
-SIGNED_COLUMNS = frozenset({"delta", "cvd", "ofi", "spread"})
-"""Columns of derived kinds whose numbers may be negative."""
-
-_encoder = msgspec.json.Encoder(decimal_format="string")
+_ENCODER = msgspec.json.Encoder()
+_ROUNDING = Context(prec=DIGITS_MAX)
 
 
-def encode_row(row: DerivedRow) -> bytes:
-    """The text of a row in the journal; its decimals are rounded to what the data set can hold."""
-    values = msgspec.structs.asdict(row)
-    values["open_time"] = values.pop("open_ms")
-    return _encoder.encode(
-        {name: _ROUNDED.plus(value) if isinstance(value, Decimal) else value for name, value in values.items()}
+def encode_row(kind: Kind, values: Mapping[str, Value]) -> bytes:
+    """The text of a row.
+
+    Args:
+        kind: One of `DERIVED_KINDS`.
+        values: For each of `ROW_COLUMNS[kind]` its value: `symbol` a str, `open_time` an int in ms since 1970, numbers
+            of float64 columns `Decimal` or int, the others int or bool. `quote_volume`, `mid_price` and `microprice`
+            are rounded to 15 significant digits. Any other number is written as it is: one with more digits is recorded
+            as the next float64, and its text kept beside, as of every message.
+
+    Raises:
+        KeyError: a column is missing.
+        ValueError: there is one that the kind does not have, or a number is not finite.
+    """
+    columns = ROW_COLUMNS[kind]
+    if unknown := values.keys() - columns.keys():
+        raise ValueError(f"{kind.label} has no column {', '.join(sorted(unknown))}")
+    return _ENCODER.encode(
+        {name: _number(name, values[name]) if dtype == "float64" else values[name] for name, dtype in columns.items()}
     )
 
 
-def _payload(row_type: type[DerivedRow]) -> Payload:
-    """How a sealer reads the texts of such rows: columns by name, decimals as floats."""
-    fields: list[tuple[str, Any]] = [
-        (field.encode_name, float if field.type is Decimal else field.type)
-        for field in msgspec.structs.fields(row_type)
-    ]
-    struct = msgspec.defstruct(f"Sealed{row_type.__name__}", fields, gc=False)
-    return Payload(struct, more_paths={"exchange_time": "open_time"}, is_combined=False)
-
-
-DERIVED_PAYLOADS: dict[tuple[Source, Market, Kind], Payload] = {
-    (Source.DERIVED, market, kind): _payload(row_type) for market in Market for kind, row_type in ROW_TYPES.items()
-}
-"""How a derived row is read, by source, market and kind."""
+def _number(name: str, value: Value) -> str:
+    number = Decimal(value)
+    if not number.is_finite():
+        raise ValueError(f"{name} is {number}")
+    if name in _QUOTIENTS_AND_PRODUCTS:
+        number = _ROUNDING.plus(number)
+    return format(number, "f")

@@ -109,6 +109,13 @@ BOOK_KINDS = frozenset({Kind.DEPTH, Kind.BOOK_TICKER, Kind.MARK_PRICE, Kind.KLIN
 CHAINED_KINDS = frozenset({Kind.TRADE, Kind.AGG_TRADE, Kind.DEPTH, Kind.KLINE_1M})
 """Kinds of which a missing message can be seen: their ids chain, candles by their minute."""
 
+DERIVED_KINDS = frozenset({Kind.CVD_1M, Kind.BARS_1M, Kind.OFI_1S, Kind.OFI_1M, Kind.PRICES_1S})
+"""Kinds that no exchange sends: computed from the streams, a row a time bin. Of several of one bin, which are different
+revisions, the highest counts; nothing is missing where there is none."""
+
+SIGNED_COLUMNS = frozenset({"funding_rate", "delta", "cvd", "ofi", "spread"})
+"""Columns whose numbers may be negative."""
+
 _COMMON: dict[str, ColumnType] = {"symbol": "string", "receive_time": "timestamp"}
 _BEST: dict[str, ColumnType] = {
     "bid_price": "float64",

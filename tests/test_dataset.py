@@ -12,17 +12,14 @@ from verify_samples import (
     TIME_MS,
     Recorded,
     candle,
-    cvd_minute,
     futures_depth,
     mark_price,
-    opened,
     spot_depth,
     trade,
 )
 
 from streamsvc import dataset
 from streamsvc.errors import DamagedError, UsageError
-from streamsvc.integrity.verify import verify_folder
 from streamsvc.persistence import parquet
 from streamsvc.schema import COLUMNS, Kind, Market
 
@@ -71,46 +68,6 @@ def test_kinds_without_ids_come_in_the_order_of_their_time(recorded):
 def test_a_candle_that_is_sent_again_while_it_grows_is_another_row(recorded):
     recorded.publish(candle(1), candle(0, is_closed=False, second=2), candle(0, is_closed=False, second=4), candle(0))
     assert [False, False, True, True] == ids_of(recorded, "kline_1m", "is_closed")
-
-
-def minutes_of(recorded, start=START, end=END):
-    frame = dataset.load(recorded.root, "cvd_1m", "BTCUSDT", start, end)
-    return list(zip(frame["delta"], frame["cvd"], frame["revision"], strict=True))
-
-
-def test_of_a_minute_that_was_corrected_the_highest_revision_counts(recorded):
-    """And the running sum is that of the corrected deltas, to the last digit, wherever the reading begins."""
-    recorded.publish(cvd_minute(0, "0.1", "0.1"), cvd_minute(1, "0.2", "0.3"), cvd_minute(2, "-1", "-0.7"))
-    recorded.publish(cvd_minute(1, "0.7", "0.8", revision=1), cvd_minute(3, "0.1", "-0.1"))
-    recorded.publish(cvd_minute(1, "0.6", "0.7", revision=2))
-    every = [(0.1, 0.1, 0), (0.6, 0.7, 2), (-1.0, -0.3, 0), (0.1, -0.2, 0)]
-    assert every == minutes_of(recorded)
-    assert every[2:] == minutes_of(recorded, start="2023-11-14T22:15")
-    report = verify_folder(recorded.root, is_deep=True)
-    assert [] == report.errors
-
-
-def test_a_running_sum_of_which_the_beginning_was_removed(recorded):
-    """It goes on from what the first row that is left knew."""
-    recorded.publish(cvd_minute(5, "0.1", "100.1"), cvd_minute(6, "0.2", "100.3"))
-    assert [(0.1, 100.1, 0), (0.2, 100.3, 0)] == minutes_of(recorded)
-
-
-def test_a_running_sum_that_starts_over_with_the_day(recorded):
-    """As the first minute of the day says (`CVD_RESET=daily`), also where that minute was corrected later."""
-    midnight = 107  # Minutes from 22:13.
-    recorded.publish(
-        cvd_minute(midnight - 1, "5", "5"), cvd_minute(midnight, "2", "2"), cvd_minute(midnight + 1, "1", "3")
-    )
-    recorded.publish(cvd_minute(midnight, "2.5", "2.5", revision=1))
-    assert [(5.0, 5.0, 0), (2.5, 2.5, 1), (1.0, 3.5, 0)] == minutes_of(recorded)
-
-
-def test_what_is_missing_of_a_derived_kind(recorded):
-    """Is what is missing of the trades that it is made of."""
-    recorded.publish(trade(1), trade(5), cvd_minute(0, "0.1", "0.1"), opened(2, 4))
-    gaps = dataset.gaps(recorded.root, "cvd_1m", "BTCUSDT", START, END)
-    assert [("trade", 2, 4)] == list(zip(gaps["kind"], gaps["first_id"], gaps["last_id"], strict=True))
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "streamsvc"
 
 FLOORS = [
     {"schema", "errors", "log", "gap"},
-    {"batch"},
+    {"batch", "derived"},
     {"venues", "rest", "settings", "terminal"},
-    {"rest_governor", "derived"},
+    {"rest_governor"},
     {"streams", "persistence", "watchdog"},
     {"integrity"},
     {"intake", "surroundings", "shutdown", "dataset"},

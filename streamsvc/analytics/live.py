@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from streamsvc.analytics.minute import TradeStream
+from streamsvc.analytics.rows import encode_row
 from streamsvc.analytics.symbol import SymbolAnalytics
 from streamsvc.batch import Block
-from streamsvc.analytics.rows import encode_row
 from streamsvc.log import logger
 from streamsvc.schema import Kind, Market, Source
 from streamsvc.venues.binance_heads import DECODE_ERRORS

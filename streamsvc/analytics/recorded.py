@@ -14,7 +14,7 @@ import numpy as np
 
 from streamsvc.analytics.minute import MINUTE_MS, Begin, Ended, KnownHole, Minute, Rebuilt, TradeStream
 from streamsvc.analytics.trades import DAY_MS
-from streamsvc.integrity.revisions import latest, ordered, summed_cvd
+from streamsvc.integrity.revisions import latest, sum_deltas
 from streamsvc.persistence.catalogue_reading import ReadingCatalogue
 from streamsvc.persistence.compaction_names import may_hold
 from streamsvc.persistence.layout import DataFolder, SegmentName
@@ -137,14 +137,13 @@ class _Sums:
     """The written minutes of one symbol, latest revisions, with the running sum over them."""
 
     def __init__(self, columns: Columns) -> None:
-        order = ordered(columns)
-        chosen = latest(columns, order)
+        chosen = latest(columns)
         self._rows = {
             int(open_ns) // _NS_PER_MS: (_decimal(delta), _decimal(cvd), int(count), bool(complete), int(revision))
             for open_ns, delta, cvd, count, complete, revision in zip(
                 columns["open_time"][chosen],
                 columns["delta"][chosen],
-                summed_cvd(columns, order),
+                sum_deltas(columns),
                 columns["trade_count"][chosen],
                 columns["is_complete"][chosen],
                 columns["revision"][chosen],

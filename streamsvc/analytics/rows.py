@@ -112,7 +112,6 @@ ROW_TYPES: dict[Kind, type[DerivedRow]] = {
 """What a row of each derived kind is."""
 
 
-
 def encode_row(kind: Kind, row: DerivedRow) -> bytes:
     """The text of a row in the journal."""
     values = msgspec.structs.asdict(row)

@@ -13,9 +13,9 @@ import attrs
 
 from streamsvc.analytics.minute import MINUTE_MS
 from streamsvc.analytics.quotes import SECOND_MS, PriceSeconds, Quotes
+from streamsvc.analytics.rows import ROW_TYPES, DerivedRow
 from streamsvc.analytics.trades import CvdReset, TradeMinutes
 from streamsvc.analytics.window import Window
-from streamsvc.analytics.rows import ROW_TYPES, DerivedRow
 from streamsvc.schema import Kind, Market
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ from streamsvc.integrity.day_gaps import Day
 from streamsvc.integrity.keys import KEY_COLUMNS
 from streamsvc.persistence.compaction_names import is_compacted, may_hold
 from streamsvc.persistence.compaction_sort import order_columns
-from streamsvc.persistence.decoding import SIGNED_COLUMNS
 from streamsvc.persistence.parquet import read_coded, read_types
 from streamsvc.persistence.tables import ID_COLUMNS, LEVEL_KINDS, SIDES
-from streamsvc.schema import COLUMNS, Kind
+from streamsvc.schema import COLUMNS, DERIVED_KINDS, SIGNED_COLUMNS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -105,11 +104,18 @@ class _Values:
                 self._count(f"{name} is null", column < 0)
             elif name in ("epoch", ID_COLUMNS.get(self._kind)):
                 self._count(f"{name} is negative", column < 0)
+        self._look_at_kind(group)
+        if self._is_compacted:
+            self._look_at_order(group)
+
+    def _look_at_kind(self, group: RowGroup) -> None:
+        """What only some kinds have: sides of a book, bins of time."""
         if self._kind in LEVEL_KINDS:
             is_known = np.array([label in SIDES for label in group.labels["side"]], np.bool_)
             self._count("side is neither bid nor ask", ~is_known[group.columns["side"]])
-        if self._is_compacted:
-            self._look_at_order(group)
+        if self._kind in DERIVED_KINDS:
+            opened, stamped = (group.columns[name] for name in ("open_time", "exchange_time"))
+            self._count("exchange_time is not open_time", opened != stamped)
 
     def _look_at_order(self, group: RowGroup) -> None:
         """A compacted file is of one symbol, and each row's key is that of the row before or a later one."""

@@ -5,7 +5,8 @@ update, for order books), whichever connection brought it. Kinds without an id f
 twice is markPrice by (symbol, event time), kline by (symbol, open time, event time), forceOrder by its whole order.
 What a connection itself stamps (`receive_time`, and spot's `exchange_time` of a bookTicker) is in no key of a stream. A
 snapshot of an order book is identified by when it was fetched as well: two of a quiet book have the same update id. A
-derived row that was corrected is another row, of the next revision.
+derived row is identified by its time bin, whose beginning is its `exchange_time`, and its revision: a later revision is
+another row.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from streamsvc.derived import ROW_TYPES
 from streamsvc.integrity.sequence import IdRange
-from streamsvc.schema import COLUMNS, Kind, Market
+from streamsvc.schema import COLUMNS, DERIVED_KINDS, Kind, Market
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ KEY_COLUMNS: dict[Kind, tuple[str, ...]] = {
     ),
     Kind.DEPTH_SNAPSHOT: ("last_update_id", "receive_time", "side", "price"),
     Kind.INSTRUMENT: ("exchange_time",),
-    **dict.fromkeys(ROW_TYPES, ("exchange_time", "revision")),
+    **dict.fromkeys(DERIVED_KINDS, ("exchange_time", "revision")),
 }
 """The first column grows along a stream, so that files of one stream that follow each other do not overlap in it."""
 

@@ -26,7 +26,7 @@ from streamsvc.persistence.catalogue_quality import QualityCatalogue
 from streamsvc.persistence.gap_table import REPAIRED
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.parquet import read_coded
-from streamsvc.schema import MARKETS_BY_LABEL, Kind
+from streamsvc.schema import DERIVED_KINDS, MARKETS_BY_LABEL, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     """Called with the files done and their total."""
 
 _KINDS_BY_LABEL = {kind.label: kind for kind in KEY_COLUMNS}
+_DERIVED = frozenset(kind.label for kind in DERIVED_KINDS)
+"""What was computed has no latency, and its silence tells nothing that its source's does not."""
 _ATTEMPTS = 5
 _LOST_BEFORE_NS = 600 * 10**9
 """A gap that ended so long before the day may still be what its first snapshot is for."""
@@ -95,7 +97,7 @@ class _Measuring:
         self._now_ns = now_ns
         self._ledger = catalogue.gaps()
         self._last_ids = catalogue.last_ids()
-        self._files = catalogue.sealed_files()
+        self._files = [file for file in catalogue.sealed_files() if file.kind not in _DERIVED]
         self._errors: list[str] = []
         self._latency = LatencyHistogram()
         self.listed = {file.path for file in self._files}

@@ -24,7 +24,7 @@ from streamsvc.integrity.track import heard_of
 from streamsvc.persistence.catalogue import ADOPT
 from streamsvc.persistence.journal import Damage, read_segment
 from streamsvc.persistence.layout import JOURNAL_SUFFIX, SegmentName
-from streamsvc.schema import CHAINED_KINDS, MARKETS_BY_LABEL, Kind, Market, Source
+from streamsvc.schema import CHAINED_KINDS, DERIVED_KINDS, MARKETS_BY_LABEL, Kind, Market, Source
 from streamsvc.venues.binance_heads import DECODE_ERRORS, decode_heads, head_decoder
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def resume(chains: Chains, catalogue: Catalogue, segments: Iterable[Path]) -> No
     heard = _LastHeard()
     # How far a lost catalogue's streams had come is known when all of its files are taken in.
     for last in () if catalogue.is_pending(ADOPT) else catalogue.last_ids():
+        if last.kind in DERIVED_KINDS:
+            continue  # Nobody heard it: the exchange may have been silent for long when it was written.
         track = chains.find(last.market, last.kind, last.symbol)
         heard.received_ns[last.market] = max(last.last_received_ns, heard.received_ns.get(last.market, 0))
         if track is not None:

@@ -1,64 +1,78 @@
-"""Derived rows that were written more than once: which count, and what the running sum is over those (pure numpy)."""
+"""What holds of derived rows, of which one may be written again: the latest revision, and sums of those (pure).
+
+A stored `cvd` is the sum as it was when its minute was written; deltas that were corrected later are not in it. So
+readers sum anew. Where the sum begins is what the oldest minute says: its `cvd` without its own `delta`, which is 0
+unless older days were removed. With `CVD_RESET=daily` the sum starts over at 0:00 UTC. No file says so, but the first
+minute of such a day does: its stored `cvd` is its own `delta`, though the minute before it ended with another sum
+than 0. Stored sums are taken of the lowest revision of a minute, since `cvd` and `delta` of that were written together.
+"""
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from streamsvc.schema import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-_DAY_NS = 86_400 * 10**9
+    Columns = Mapping[str, NDArray[Any]]
+    """Rows of one stream, all revisions of each, in any order; timestamps as int64 ns."""
+
+DAY_NS = 86_400 * 10**9
+_EXACT = Context(prec=100)
+"""Sums of decimals that float64 holds need no more digits, unless they are 80 powers of ten apart."""
 
 
-def ordered(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
-    """The places of one symbol's rows by open time, those of one bin by revision."""
-    return np.lexsort((columns["receive_time"], columns["revision"], columns["open_time"]))
+def latest(columns: Columns) -> NDArray[np.int64]:
+    """The places of the rows that count, in the order of their time: of each bin the highest revision.
 
-
-def latest(columns: Mapping[str, NDArray[Any]], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of rows in the order of `ordered` the places of those that count: the last of each bin."""
-    times = columns["open_time"][order]
-    is_last = np.ones(len(order), np.bool_)
-    is_last[:-1] = times[1:] != times[:-1]
-    return order[is_last]
-
-
-def summed_cvd(columns: Mapping[str, NDArray[Any]], order: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The CVD of one symbol through each bin that counts, from the latest deltas of all bins, exact in decimals.
-
-    A stored `cvd` is never rewritten, so it does not know of corrections that came later. What it does know is where
-    the sum began, and whether it starts over with a UTC day (`CVD_RESET=daily`): then the first bin of a day was stored
-    with a `cvd` that is its own `delta`.
-
-    Args:
-        columns: All rows of one symbol from its first day on, in any order.
-        order: Their places, from `ordered`.
+    Of a revision that is there twice, the row that was received first.
     """
-    times = columns["open_time"][order]
-    is_first = np.ones(len(order), np.bool_)
-    is_first[1:] = times[1:] != times[:-1]
-    stored, chosen = order[is_first], latest(columns, order)
-    days = times[is_first] // _DAY_NS
-    begins_day = np.ones(len(days), np.bool_)
-    begins_day[1:] = days[1:] != days[:-1]
-    sums = np.zeros(len(chosen))
-    total = Decimal(0)
-    for place, (first, last) in enumerate(zip(stored.tolist(), chosen.tolist(), strict=True)):
-        if begins_day[place]:
-            # At the very first row: where the sum had come to, of which older rows may be removed.
-            before = _decimal(columns["cvd"][first]) - _decimal(columns["delta"][first])
-            if place == 0 or before == 0:
-                total = before
-        total += _decimal(columns["delta"][last])
-        sums[place] = float(total)
-    return sums
+    order = np.lexsort((columns["receive_time"], -columns["revision"].astype(np.int64), columns["open_time"]))
+    return _first_of_each(columns, order)
 
 
-def _decimal(value: Any) -> Decimal:
-    """The shortest decimal that float64 takes for this value, which is the one that was written."""
-    return Decimal(repr(float(value)))
+def sum_deltas(columns: Columns) -> NDArray[np.float64]:
+    """The `cvd` of the rows that `latest` chooses, of all minutes there are: exact decimal sums as float64."""
+    order = np.lexsort((columns["receive_time"], columns["revision"], columns["open_time"]))
+    first = _first_of_each(columns, order)
+    stored, added = columns["cvd"][first], columns["delta"][first]
+    starts_over = np.zeros(len(first), np.bool_)
+    days = columns["open_time"][first] // DAY_NS
+    starts_over[1:] = (days[1:] != days[:-1]) & (stored[1:] == added[1:]) & (stored[:-1] != 0)
+    total, sums = Decimal(0), []
+    if len(first):
+        total = _EXACT.subtract(_decimal(float(stored[0])), _decimal(float(added[0])))
+    deltas = columns["delta"][latest(columns)].tolist()
+    for delta, is_first in zip(deltas, starts_over.tolist(), strict=True):
+        total = _EXACT.add(Decimal(0) if is_first else total, _decimal(delta))
+        sums.append(float(total))
+    return np.array(sums, np.float64)
+
+
+def _first_of_each(columns: Columns, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    is_new = np.ones(len(order), np.bool_)
+    is_new[1:] = np.diff(columns["open_time"][order]) != 0
+    return order[is_new]
+
+
+def _decimal(value: float) -> Decimal:
+    """The decimal that a float64 was made of, if that had 15 digits or fewer."""
+    return Decimal(repr(value))
+
+
+_TRADES = (Kind.TRADE, Kind.AGG_TRADE)
+SOURCES: dict[Kind, tuple[tuple[Kind, ...], ...]] = {
+    Kind.CVD_1M: (_TRADES,),
+    Kind.BARS_1M: (_TRADES,),
+    Kind.OFI_1S: ((Kind.BOOK_TICKER,),),
+    Kind.OFI_1M: ((Kind.BOOK_TICKER,),),
+    Kind.PRICES_1S: (_TRADES, (Kind.BOOK_TICKER,)),
+}
+"""What each derived kind is computed of: of each tuple the first kind that is recorded of the symbol."""

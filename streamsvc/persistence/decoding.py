@@ -14,11 +14,9 @@ import attrs
 import numpy as np
 from msgspec.structs import astuple
 
-from streamsvc.derived import SIGNED_COLUMNS as SIGNED_IF_DERIVED
 from streamsvc.persistence.suspects import is_inexact, look
-from streamsvc.schema import COLUMNS, Kind
+from streamsvc.schema import COLUMNS, SIGNED_COLUMNS, Kind
 from streamsvc.venues.binance_heads import DECODE_ERRORS, describe
-from streamsvc.venues.binance_payloads import SIGNED_COLUMNS as SIGNED_BY_VENUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from streamsvc.venues.payload import Payload
 
 DAY_NS = 86_400 * 10**9
-SIGNED_COLUMNS = SIGNED_BY_VENUE | SIGNED_IF_DERIVED
-"""Columns whose numbers may be negative."""
 _NS_PER_MS = 1_000_000
 PIECE_TEXTS = 400
 """How many texts are read, or searched for suspects, at a time: so many stay in the processor's cache."""

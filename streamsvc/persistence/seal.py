@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from streamsvc.derived import DERIVED_PAYLOADS
 from streamsvc.gap import NOTE_KIND
 from streamsvc.persistence.archive import archive_place
 from streamsvc.persistence.compression import compress_into
 from streamsvc.persistence.decoding import DayLimit, decode
+from streamsvc.persistence.derived_payloads import DERIVED_PAYLOADS, read_symbol
 from streamsvc.persistence.describing import describe_file
 from streamsvc.persistence.files import no_room_mapped
 from streamsvc.persistence.journal import Damage, read_segment
@@ -50,9 +50,9 @@ BATCH_MESSAGES = 4000
 BATCH_UPDATES = 200
 BATCH_SNAPSHOTS = 8
 """Ten thousand levels each, which are 1 MB each while they are Python's numbers."""
-_PAYLOADS = PAYLOADS | DERIVED_PAYLOADS
 _BATCH_SIZES = {Kind.DEPTH: BATCH_UPDATES, Kind.DEPTH_SNAPSHOT: BATCH_SNAPSHOTS}
 _MINUTE_MS = 60_000
+_PAYLOADS = PAYLOADS | DERIVED_PAYLOADS
 QUARANTINED_IDS_MAX = 10_000
 _DAMAGE_PIECE_BYTES = 256 * 1024
 
@@ -328,7 +328,9 @@ def _by_kind(block: Block) -> Iterator[tuple[int, list[bytes], list[int] | None]
 def _id_of(batch: _Batch, index: int, reason: str) -> QuarantinedId:
     """The id that the loop read of a message that the sealer could not."""
     epoch = int(batch.epochs()[index])
-    if batch.source is not Source.STREAM:
+    if batch.source is Source.DERIVED:
+        return QuarantinedId(batch.market, batch.kind, read_symbol(batch.texts[index]), epoch, 0, 0, reason)
+    if batch.source is Source.REST:
         symbol, number = read_symbol_and_id(batch.kind, batch.texts[index])
         return QuarantinedId(batch.market, batch.kind, symbol, epoch, number, number, reason)
     head = head_decoder(batch.market, batch.kind)(batch.texts[index]).data

@@ -23,7 +23,7 @@ DIGITS_MAX = 15
 
 _DIGITS = bytes(ord("0") if chr(code) in "0123456789." else ord(" ") for code in range(256))
 _LONG_RUN = b"0" * (DIGITS_MAX + 1)
-_LONG_NUMBER = re.compile(rb'"([0-9]*\.?[0-9]*)"|([0-9]*\.[0-9]*)')
+_LONG_NUMBER = re.compile(rb'"-?([0-9]*\.?[0-9]*)"|([0-9]*\.[0-9]*)')
 _BARE_LEVEL = re.compile(rb"[\[,][-0-9]")
 
 

@@ -180,6 +180,3 @@ _STREAM_PAYLOADS: dict[tuple[Source, Market, Kind], Payload] = {
 
 PAYLOADS = _STREAM_PAYLOADS | REST_PAYLOADS
 """How a message is read, by source, market and kind."""
-
-SIGNED_COLUMNS = frozenset({"funding_rate"})
-"""Columns whose numbers may be negative."""

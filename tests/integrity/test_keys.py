@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsvc.derived import ROW_TYPES
 from streamsvc.integrity.keys import (
     COUNTED_KINDS,
     KEY_COLUMNS,
@@ -18,7 +17,7 @@ from streamsvc.integrity.keys import (
     stream_keys,
 )
 from streamsvc.integrity.sequence import IdRange
-from streamsvc.schema import COLUMNS, STREAM_KINDS, Kind, Market
+from streamsvc.schema import COLUMNS, DERIVED_KINDS, STREAM_KINDS, Kind, Market
 
 SPOT, FUTURES = Market.SPOT, Market.FUTURES
 DTYPES = {"timestamp": np.int64, "int64": np.int64, "int32": np.int32, "float64": np.float64, "bool": np.bool_}
@@ -36,7 +35,9 @@ TEXTS = {
     "status": st.sampled_from(["EXPIRED", "EXPIRED_IN_MATCH"]),
 }
 REST_KINDS = (Kind.DEPTH_SNAPSHOT, Kind.INSTRUMENT)
-MARKETS_AND_KINDS = [(market, kind) for market, kinds in STREAM_KINDS.items() for kind in (*kinds, *REST_KINDS)]
+MARKETS_AND_KINDS = [
+    (market, kind) for market, kinds in STREAM_KINDS.items() for kind in (*kinds, *REST_KINDS, *sorted(DERIVED_KINDS))
+]
 
 
 def as_columns(kind, rows):
@@ -203,6 +204,6 @@ def test_no_gap_is_counted_between_what_is_fetched_now_and_then():
 
 
 def test_every_kind_that_is_recorded_has_a_key():
-    assert {kind for _, kind in MARKETS_AND_KINDS} | set(ROW_TYPES) == set(KEY_COLUMNS)
+    assert {kind for _, kind in MARKETS_AND_KINDS} == set(KEY_COLUMNS)
     for kind, names in KEY_COLUMNS.items():
         assert set(names) <= set(COLUMNS[kind])

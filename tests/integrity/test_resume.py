@@ -1,13 +1,18 @@
 """Where continuity goes on from: what a start reads before it connects."""
 
-from persistence_samples import NAME, block, make_folder, segment_bytes, spot_trade
+from derived_samples import derived_block, derived_text
+from persistence_samples import NAME, RECEIVED_NS, block, make_folder, segment_bytes, spot_trade
+from verify_samples import Recorded, force_order
 
 from streamsvc.integrity.chains import Chains
+from streamsvc.integrity.listening import Break, Heard
 from streamsvc.integrity.resume import resume
 from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.catalogue_ledger import LedgerCatalogue
 from streamsvc.schema import Kind, Market
 from streamsvc.venues.venue import Stream
 
+LIQUIDATIONS = Stream(Market.FUTURES, Kind.FORCE_ORDER, "BTCUSDT", "btcusdt@forceOrder")
 TRADES = Stream(Market.SPOT, Kind.TRADE, "BTCUSDT", "btcusdt@trade")
 
 
@@ -32,3 +37,20 @@ def test_a_message_that_cannot_be_read_hides_no_other(tmp_path):
     texts = [spot_trade(1), spot_trade(2)[:-5], spot_trade(3)]
     chain = resumed(tmp_path, texts)
     assert (4, [(2, 2)]) == (chain.expected_id, [(one.first, one.last) for one in chain.missing])
+
+
+def test_what_was_computed_is_no_sign_of_life_of_its_market(tmp_path):
+    """Rows of silent minutes are written too: liquidations may be missing from the last message on."""
+    ends = []
+    for texts in ([], [derived_text(Kind.BARS_1M)]):
+        recorded = Recorded(tmp_path / str(len(texts)))
+        LedgerCatalogue(recorded.folder.catalogue).adopted(is_new=True)
+        recorded.publish(force_order(1))
+        late = [derived_block(Kind.BARS_1M, texts, Market.FUTURES, received_ns=RECEIVED_NS + 3600 * 10**9)]
+        recorded.seal(recorded.put_blocks(late))
+        unsealed = recorded.put_blocks(late)
+        chains = Chains([LIQUIDATIONS])
+        resume(chains, Catalogue(recorded.folder.catalogue), [recorded.folder.segment(unsealed)])
+        ends.append(chains.track(LIQUIDATIONS).broken)
+    assert Break("restart", Heard(RECEIVED_NS // 10**6, RECEIVED_NS // 10**6)) == ends[0]
+    assert ends[0] == ends[1]

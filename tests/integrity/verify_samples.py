@@ -6,12 +6,11 @@ import hashlib
 import json
 import sqlite3
 from contextlib import closing
-from decimal import Decimal
 
 import numpy as np
+from derived_samples import derived_text
 
 from streamsvc.batch import Block
-from streamsvc.derived import ROW_TYPES, CvdRow, encode_row
 from streamsvc.gap import NOTE_KIND, GapFilled, GapGivenUp, GapOpened, encode_note
 from streamsvc.persistence.catalogue_ledger import LedgerCatalogue
 from streamsvc.persistence.files import Files
@@ -21,7 +20,7 @@ from streamsvc.persistence.parquet import read_coded, write_file
 from streamsvc.persistence.publish import Publisher
 from streamsvc.persistence.quarantine import QuarantineFolder
 from streamsvc.persistence.seal import seal_segment
-from streamsvc.schema import COLUMNS, Kind, Market, Source
+from streamsvc.schema import COLUMNS, DERIVED_KINDS, Kind, Market, Source
 
 TIME_MS = 1_700_000_000_000
 """2023-11-14T22:13:20Z."""
@@ -81,20 +80,19 @@ def mark_price(second):
     return message(Market.FUTURES, Kind.MARK_PRICE, data)
 
 
-def cvd_minute(minute, delta, cvd, *, revision=0):
-    """A row of `cvd_1m` that opens so many minutes after `TIME_MS`'s minute."""
-    row = CvdRow(
-        symbol="BTCUSDT",
-        open_ms=TIME_MS // MINUTE_MS * MINUTE_MS + minute * MINUTE_MS,
-        buy_quantity=max(Decimal(delta), Decimal(0)),
-        sell_quantity=max(-Decimal(delta), Decimal(0)),
-        delta=Decimal(delta),
-        cvd=Decimal(cvd),
-        trade_count=1,
-        is_complete=True,
-        revision=revision,
-    )
-    return Market.SPOT, Kind.CVD_1M, encode_row(row), 0
+def force_order(second):
+    order = {
+        "s": "BTCUSDT", "S": "SELL", "o": "LIMIT", "f": "IOC", "q": "1", "p": "1", "ap": "1", "X": "FILLED", "z": "1",
+        "T": TIME_MS + 1000 * second,
+    }  # fmt: skip
+    data = {"e": "forceOrder", "E": TIME_MS + 1000 * second, "o": order}
+    return message(Market.FUTURES, Kind.FORCE_ORDER, data)
+
+
+def derived(kind, minute=0, *, market=Market.SPOT, **values):
+    """A derived row whose bin opens so many minutes after `TIME_MS`'s minute."""
+    open_ms = TIME_MS // MINUTE_MS * MINUTE_MS + minute * MINUTE_MS
+    return market, kind, derived_text(kind, open_time=open_ms, **values), 0
 
 
 def opened(first, last, *, kind="trade", symbol="BTCUSDT", market="spot", epoch=0):
@@ -146,15 +144,22 @@ class Recorded:
 
     def put_segment(self, *messages, tail=b""):
         """Write a segment of these messages, a frame each, and what follows them; returns its name."""
+        return self.put_blocks([_block(*each) for each in messages], tail=tail)
+
+    def put_blocks(self, blocks, *, tail=b""):
+        """Write a segment of these blocks; returns its name."""
         name = SegmentName(1, 0xDEADBEEF, self._sequence)
         self._sequence += 1
-        frames = [encode_frame(_block(*each), frame_seed(name)) for each in messages]
+        frames = [encode_frame(block, frame_seed(name)) for block in blocks]
         self.folder.segment(name).write_bytes(b"".join([encode_header(name), *frames, tail]))
         return name
 
     def publish(self, *messages, tail=b""):
         """Seal and publish a segment of these messages; returns the paths of its files below the folder."""
-        name = self.put_segment(*messages, tail=tail)
+        return self.seal(self.put_segment(*messages, tail=tail))
+
+    def seal(self, name):
+        """Seal and publish a segment; returns the paths of its files below the folder."""
         manifest = seal_segment(str(self.folder.segment(name)), str(self.folder.tmp))
         self._publisher.publish(name, manifest)
         return [file.path for file in manifest.files]
@@ -197,11 +202,10 @@ class Recorded:
 
 
 def _block(market, kind, text, epoch):
-    is_derived = kind in set(ROW_TYPES)
     return Block(
         market=market,
-        source=Source.DERIVED if is_derived else Source.STREAM,
-        connection=0 if is_derived else 1,
+        source=Source.DERIVED if kind in DERIVED_KINDS else Source.STREAM,
+        connection=1,
         received_ns=(TIME_MS + 40) * 10**6,
         kinds=bytes([kind]),
         messages=[text],

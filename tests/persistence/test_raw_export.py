@@ -4,6 +4,7 @@ import gzip
 
 import attrs
 import pytest
+from derived_samples import derived_block, derived_text
 from persistence_samples import (
     DAY_MS,
     RECEIVED_NS,
@@ -179,6 +180,16 @@ def test_notes_and_symbols_of_rest_make_no_line(rig):
     )
     assert rig.export()
     assert ([line(RECEIVED_NS, spot_trade(1))], []) == (rig.files()[FILE], rig.warnings)
+
+
+def test_derived_rows_make_no_line(rig):
+    """They were received from nobody; a day that has nothing else has no file."""
+    later_ns = RECEIVED_NS + 2 * 86_400 * 10**9
+    texts = [derived_text(Kind.CVD_1M)]
+    rig.archive(block([spot_trade(1)]), derived_block(Kind.CVD_1M, texts))
+    rig.archive(derived_block(Kind.CVD_1M, texts, received_ns=later_ns))
+    assert rig.export()
+    assert ({FILE: [line(RECEIVED_NS, spot_trade(1))]}, []) == (rig.files(), rig.warnings)
 
 
 def test_a_text_with_the_name_of_its_stream_behind_is_read_too(rig):
