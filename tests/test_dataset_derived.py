@@ -2,7 +2,9 @@
 
 from decimal import Decimal
 from itertools import accumulate
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from compaction_samples import compact_all, make_compactor
@@ -165,3 +167,14 @@ def test_the_markets_of_a_derived_kind_are_told_apart(recorded):
         for market in ("spot", "futures")
     ]
     assert [[1.0], [2.0]] == sums
+
+
+def test_the_latest_revision_is_found_by_duckdb_as_the_readme_says(recorded, monkeypatch):
+    recorded.publish(derived(Kind.BARS_1M, 0, volume=Decimal(1)), derived(Kind.BARS_1M, 1, volume=Decimal(3)))
+    recorded.publish(derived(Kind.BARS_1M, 0, volume=Decimal(2), revision=1, is_complete=False))
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    queries = [part.split("```")[0] for part in readme.split("```sql\n")[1:]]
+    (query,) = (query for query in queries if "bars_1m" in query)
+    monkeypatch.chdir(recorded.root)
+    rows = duckdb.sql(query.replace("data/parquet", "parquet")).fetchall()
+    assert [(2.0, False), (3.0, True)] == [row[-2:] for row in rows]
