@@ -78,6 +78,8 @@ def _begin(reader: _Reader, one: Ended, sums: _Sums | None, minutes: list[Minute
         cvd_ms = one.last_ms - one.last_ms % MINUTE_MS
         return Begin(one.epoch, one.last_id, one.last_ms, Decimal(0), cvd_ms, ())
     newest_ms, before = sums.newest_ms, sums.before_newest()
+    if not minutes or minutes[0].open_ms != newest_ms:
+        minutes = [Minute(newest_ms), *minutes]
     for minute in minutes:
         sums.know(minute)
         if minute.open_ms == newest_ms and sums.is_alone and not minute.written[2]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 
 from streamsvc.analytics.minute import MINUTE_MS
 from streamsvc.analytics.quotes import SECOND_MS, PriceSeconds, Quotes
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 Row = tuple[Kind, DerivedRow]
 
 WILD_MS = 86_400_000
-"""An exchange time so far from our clock moves no clock and opens no bin."""
+"""An exchange time whose distance from our clock is by so much another than that of the message before it moves no
+clock and opens no bin, unless the next message confirms it. The distance itself says nothing: traffic is replayed too."""
 
 CANDLES_MAX = 15
 
@@ -78,6 +80,8 @@ class SymbolAnalytics:
         self.quotes = Quotes(symbol)
         self._prices = PriceSeconds(symbol)
         self._exchange_ms = 0
+        self._offset_ms: int | None = None
+        self._wild_ms: int | None = None
         self._quote_ms = 0
         self._closed_at = (0, 0)
         self._candles: dict[int, Decimal] = {}
@@ -85,27 +89,33 @@ class SymbolAnalytics:
         self.windows = {kind: Window(kind) for kind in ROW_TYPES}
         self.mismatches: list[Mismatch] = []
 
-    def saw_time(self, time_ms: int, received_ms: int) -> None:
-        """A message of the symbol has this exchange time."""
-        if time_ms > self._exchange_ms and abs(time_ms - received_ms) < WILD_MS:
+    def saw_time(self, time_ms: int, received_ms: int) -> bool:
+        """A message of the symbol has this exchange time; whether it is to be believed."""
+        offset_ms = time_ms - received_ms
+        if self._offset_ms is not None and abs(offset_ms - self._offset_ms) > WILD_MS:
+            wild_ms, self._wild_ms = self._wild_ms, offset_ms
+            if wild_ms is None or abs(offset_ms - wild_ms) > WILD_MS:
+                return False
             self._exchange_ms = time_ms
+        self._offset_ms, self._wild_ms = offset_ms, None
+        self._exchange_ms = max(self._exchange_ms, time_ms)
+        return True
 
     def take_trade(self, trade: LiveTrade, epoch: int, received_ms: int, *, is_backfilled: bool) -> None:
         """A trade that was not seen before; of a backfilled one the time is old."""
-        time_ms = trade.time_ms
-        if not is_backfilled:
-            self.saw_time(time_ms, received_ms)
-        self.trades.add(trade, epoch)
-        if trade.is_market and not is_backfilled and abs(time_ms - received_ms) < WILD_MS:
-            self._prices.trade(trade.price, trade.id, time_ms)
+        is_believed = is_backfilled or self.saw_time(trade.time_ms, received_ms)
+        self.trades.add(trade if is_believed else msgspec.structs.replace(trade, is_market=False), epoch)
+        if trade.is_market and is_believed and not is_backfilled:
+            self._prices.trade(trade.price, trade.id, trade.time_ms)
 
     def take_quote(self, quote: LiveQuote, epoch: int, received_ms: int) -> None:
         """A best bid and ask."""
-        time_ms = received_ms if quote.time_ms is None else quote.time_ms
-        if abs(time_ms - received_ms) >= WILD_MS:
+        if quote.time_ms is None:
+            time_ms = received_ms
+        elif self.saw_time(quote.time_ms, received_ms):
+            time_ms = quote.time_ms
+        else:
             return
-        if quote.time_ms is not None:
-            self.saw_time(time_ms, received_ms)
         self._quote_ms = max(self._quote_ms, time_ms)
         if self.quotes.add(quote, time_ms, epoch):
             self._prices.quote(quote, time_ms)

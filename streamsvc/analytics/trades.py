@@ -74,6 +74,7 @@ class TradeMinutes:
         self._first_ms: int | None = None
         self._early: list[int] | None = []
         self._closed_to: int | None = None
+        self._kept_from = 0
         self._now_ms = 0
         self._total = ZERO
         self._total_day = 0
@@ -112,7 +113,7 @@ class TradeMinutes:
         open_ms = time_ms - time_ms % MINUTE_MS
         minute = self._minutes.get(open_ms)
         if minute is None:
-            if self._closed_to is not None and open_ms < self._closed_to - KEPT_MINUTES * MINUTE_MS:
+            if open_ms < self._kept_from:
                 self.stale.add(open_ms)
                 return
             minute = self._made(open_ms)
@@ -182,7 +183,11 @@ class TradeMinutes:
             if own is not recorded:
                 own.merge(recorded)
         self._total, self._total_day = begin.cvd, begin.cvd_ms // DAY_MS
-        self._closed_to = begin.cvd_ms + MINUTE_MS
+        self._closed_to = self._kept_from = begin.cvd_ms + MINUTE_MS
+        for open_ms in [open_ms for open_ms in self._minutes if open_ms < self._kept_from]:
+            # An earlier run has written it: what came for it meanwhile is added to what is recorded.
+            del self._minutes[open_ms]
+            self.stale.add(open_ms)
         self._last_close = begin.last_close
         for known in begin.holes:
             missing = known.last_id - known.first_id + 1
@@ -199,8 +204,9 @@ class TradeMinutes:
         missing = first_id - 1 - begin.last_id - early
         if missing < 0 or self._first_ms is None:
             return
-        open_ms = self._first_ms - self._first_ms % MINUTE_MS
-        self._minutes[open_ms].is_cut = False
+        first = self._minutes.get(self._first_ms - self._first_ms % MINUTE_MS)
+        if first is not None:
+            first.is_cut = any(one.is_cut for one in begin.minutes if one.open_ms == first.open_ms)
         if missing > 0:
             self._skip(begin.last_id + 1, first_id - 1, begin.last_ms, self._first_ms, missing=missing)
 
@@ -225,6 +231,8 @@ class TradeMinutes:
         due = [self._correct(minute) for minute in self._closed() if minute.is_due(now_ms)]
         limit = before_ms - MINUTE_MS
         open_ms = min(self._minutes, default=limit + 1) if self._closed_to is None else self._closed_to
+        if limit - open_ms > DAY_MS:  # So long a silence is not written down minute by minute.
+            open_ms = min((other for other in self._minutes if other >= open_ms), default=limit)
         while open_ms <= limit:
             minute = self._minutes.get(open_ms) or self._silent(open_ms)
             if minute is not None:
@@ -331,8 +339,8 @@ class TradeMinutes:
         """Keep so many closed minutes, and the holes that touch what is kept."""
         if self._closed_to is None:
             return
-        oldest_ms = self._closed_to - KEPT_MINUTES * MINUTE_MS
-        for open_ms in [open_ms for open_ms in self._minutes if open_ms < oldest_ms]:
+        self._kept_from = max(self._kept_from, self._closed_to - KEPT_MINUTES * MINUTE_MS)
+        for open_ms in [open_ms for open_ms in self._minutes if open_ms < self._kept_from]:
             del self._minutes[open_ms]
         if self._holes:
-            self._holes = [hole for hole in self._holes if hole.last_ms >= oldest_ms]
+            self._holes = [hole for hole in self._holes if hole.last_ms >= self._kept_from]

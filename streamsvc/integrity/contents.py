@@ -18,7 +18,7 @@ from streamsvc.integrity.sealed_bytes import require_sealed
 from streamsvc.integrity.sequence import Coverage, IdRange
 from streamsvc.persistence.compaction_names import is_compacted
 from streamsvc.persistence.parquet import read_row_groups
-from streamsvc.schema import Kind
+from streamsvc.schema import DERIVED_KINDS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -139,7 +139,10 @@ class KindCheck:
             rows += len(columns["symbol"])
             days.update((np.unique(columns["exchange_time"]) // _DAY_NS).tolist())
             parts += split_streams(self._kind, self._market, columns).items()
-        self._report.rows += rows
+        if self._kind in DERIVED_KINDS:
+            self._report.derived_rows += rows
+        else:
+            self._report.rows += rows
         _check_rows(file, rows, days)
         return parts
 
@@ -208,6 +211,8 @@ class KindCheck:
         return {stream: state.last_key for stream, state in self._streams.items()}
 
     def _report_stream(self, symbol: str, epochs: list[_StreamState], gaps: int) -> None:
+        if self._kind in DERIVED_KINDS:
+            return
         rows = sum(state.rows for state in epochs)
         count = gaps if gaps or self._kind in COUNTED_KINDS else None
         self._report.coverage.append(

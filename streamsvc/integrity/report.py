@@ -126,7 +126,8 @@ class Report:
 
     Attributes:
         files: Sealed files that were looked at.
-        rows: Rows in them.
+        rows: Rows in them that an exchange sent.
+        derived_rows: Rows in them that were derived from those; the coverage has no streams of them.
         gaps: Missing ids.
         errors: Damage, and rows that are there twice: a sentence each.
         coverage: Every stream.
@@ -142,6 +143,7 @@ class Report:
 
     files: int = 0
     rows: int = 0
+    derived_rows: int = 0
     gaps: list[Gap] = attrs.Factory(list)
     errors: list[str] = attrs.Factory(list)
     coverage: list[StreamCoverage] = attrs.Factory(list)
@@ -200,6 +202,7 @@ class Report:
         return {
             "files": self.files,
             "rows": self.rows,
+            "derived_rows": self.derived_rows,
             "gaps": [attrs.asdict(gap) for gap in self.gaps],
             "errors": self.errors,
             "coverage": {
@@ -279,6 +282,8 @@ def print_report(report: Report) -> None:
     for error in report.errors[:_LINES_MAX]:
         out.print(f"error: {error}")
     _print_more(out, len(report.errors))
+    if report.derived_rows:
+        out.print(f"{report.derived_rows:,} more rows are derived: CVD, bars, order flow imbalance, prices")
     if report.unsealed_segments:
         holding = "" if report.unsealed_messages is None else f", with {report.unsealed_messages:,} messages"
         out.print(f"{report.unsealed_segments:,} journal segments{holding} are not sealed yet: `streamsvc run` does it")

@@ -249,7 +249,8 @@ class World:
         assert [] == [host for host, end in self.wires if not end.is_closed]
         assert self.descriptors == _open_descriptors()
         report = verify_folder(self.folder)
-        assert [] == [error for error in report.errors if not any(part in error for part in errors)]
+        unexpected = [error for error in report.errors if not any(part in error for part in errors)]
+        assert [] == unexpected, unexpected
         assert [] == [part for part in errors if not any(part in error for error in report.errors)]
         assert 0 == report.torn_bytes
         # What a compaction that was cut has begun lies there until the next start.
