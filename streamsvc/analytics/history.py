@@ -4,7 +4,8 @@ Both read published files in a process of their own, and neither holds up what i
 earlier run ended minutes are gathered and not closed.
 
 Events: `analytics_begun` (streams, with how many minutes of them), `analytics_corrected` (minutes),
-`analytics_unread` (detail, retry_sec: files could not be read).
+`analytics_unread` (detail, attempts_left: files could not be read), `analytics_begun_anew` (they never could: sums
+begin with 0).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 LOOK_SEC = 5.0
 RETRY_SEC = 60.0
+ATTEMPTS_MAX = 10
 STALE_MINUTES_MAX = 5_000
 """So many minutes are made again in one reading."""
 _MODULE = "streamsvc.analytics.recorded"
@@ -70,7 +72,7 @@ class History:
 
     async def run(self) -> None:
         """Find where minutes go on, then correct old ones, until cancelled."""
-        self._analytics.begin(self._chosen(await self._read_begins()))
+        await self._begin()
         while True:
             await trio.sleep(LOOK_SEC)
             if self._analytics.has_stale:
@@ -78,14 +80,18 @@ class History:
                 await self._persistence.wait_published()
                 await self._correct()
 
-    async def _read_begins(self) -> Mapping[TradeStream, Begin]:
-        if not self._ended:
-            return {}
+    async def _begin(self) -> None:
         await self._persistence.wait_recovered()
-        begins: Mapping[TradeStream, Begin] = await self._read("read_begins", self._persistence.run, self._ended)
+        found = await self._read("read_begins", self._persistence.run, self._ended)
+        if found is None:
+            logger.error("analytics_begun_anew")
+            self._analytics.begin_anew()
+            return
+        begins: Mapping[TradeStream, Begin]
+        begins, written = found
+        self._analytics.begin(self._chosen(begins), written)
         minutes = sum(len(begin.minutes) for begin in begins.values())
         logger.info("analytics_begun", streams=len(begins), minutes=minutes)
-        return begins
 
     def _chosen(self, begins: Mapping[TradeStream, Begin]) -> dict[tuple[Market, str], Begin]:
         """Of a symbol whose trades and aggTrades are recorded, the trades."""
@@ -94,15 +100,17 @@ class History:
 
     async def _correct(self) -> None:
         wanted = self._analytics.take_stale(STALE_MINUTES_MAX)
-        rebuilt: list[Rebuilt] = await self._read("rebuild_minutes", wanted)
-        corrected = sum(self._analytics.correct(one) for one in rebuilt)
+        rebuilt: list[Rebuilt] | None = await self._read("rebuild_minutes", wanted)
+        corrected = sum(self._analytics.correct(one) for one in rebuilt or ())
         logger.info("analytics_corrected", minutes=corrected)
 
     async def _read(self, function: str, *args: Any) -> Any:
-        """What a function reads from files; where that fails it is told, and tried again."""
-        while True:
+        """What a function reads from files; where that fails it is told, and tried again. None: it never worked."""
+        for attempt in range(ATTEMPTS_MAX):
+            if attempt:
+                await trio.sleep(RETRY_SEC)
             try:
                 return await self._run_apart(_MODULE, function, self._root, *args)
             except Exception as fault:  # noqa: BLE001 - old files that cannot be read must not stop the recording
-                logger.error("analytics_unread", detail=repr(fault), retry_sec=RETRY_SEC)
-                await trio.sleep(RETRY_SEC)
+                logger.error("analytics_unread", detail=repr(fault), attempts_left=ATTEMPTS_MAX - attempt - 1)
+        return None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
-    from streamsvc.analytics.minute import Begin, Rebuilt
+    from streamsvc.analytics.minute import Begin, Rebuilt, WrittenBin
     from streamsvc.analytics.symbol import Row
     from streamsvc.analytics.trades import CvdReset
     from streamsvc.analytics.window import Window
@@ -69,6 +69,7 @@ class Analytics:
         self._symbols: dict[tuple[Market, str], SymbolAnalytics] = {}
         self._of_depth: dict[tuple[Market, bytes], SymbolAnalytics] = {}
         self._begins: Mapping[tuple[Market, str], Begin] | None = None
+        self._written: Mapping[tuple[Market, str], Sequence[WrittenBin]] = {}
         self._pending: dict[Market, list[Row]] = {market: [] for market in Market}
         self._pending_rows = 0
         self.mismatches = dict.fromkeys(Market, 0)
@@ -133,7 +134,7 @@ class Analytics:
         kind = Kind.TRADE if self._is_recorded(market, Kind.TRADE, symbol) else Kind.AGG_TRADE
         made = self._symbols[market, symbol] = SymbolAnalytics(market, symbol, kind, self._reset, self._grace_ms)
         if self._begins is not None:
-            made.begin(self._begins.get((market, symbol)))
+            made.begin(self._begins.get((market, symbol)), self._written.get((market, symbol), ()))
         return made
 
     def _saw_depth(self, market: Market, name: bytes, text: bytes, received_ms: int) -> SymbolAnalytics | None:
@@ -149,11 +150,21 @@ class Analytics:
             of_symbol.saw_time(time_ms, received_ms)
         return of_symbol
 
-    def begin(self, begins: Mapping[tuple[Market, str], Begin]) -> None:
-        """Go on where an earlier run ended, by market and symbol; from now on minutes are closed."""
-        self._begins = begins
-        for (market, symbol), of_symbol in self._symbols.items():
-            of_symbol.begin(begins.get((market, symbol)))
+    def begin(
+        self,
+        begins: Mapping[tuple[Market, str], Begin],
+        written: Mapping[tuple[Market, str], Sequence[WrittenBin]],
+    ) -> None:
+        """Go on where an earlier run ended, by market and symbol; from now on bins are closed."""
+        self._begins, self._written = begins, written
+        for key, of_symbol in self._symbols.items():
+            of_symbol.begin(begins.get(key), written.get(key, ()))
+
+    def begin_anew(self) -> None:
+        """It cannot be known where an earlier run ended: go on with the next bins, sums with 0."""
+        self._begins = {}
+        for of_symbol in self._symbols.values():
+            of_symbol.begin_anew()
 
     @property
     def has_stale(self) -> bool:

@@ -167,6 +167,25 @@ class Begin:
 
 
 @attrs.frozen
+class WrittenBin:
+    """A bin of quotes in which an earlier run ended, as it was written last.
+
+    Attributes:
+        kind: `ofi_1s`, `ofi_1m` or `prices_1s`.
+        open_ms: When it begins.
+        revision: Its revision.
+        ofi: Its order flow imbalance; 0 of prices.
+        update_count: Changes in it; 0 of prices.
+    """
+
+    kind: Kind
+    open_ms: int
+    revision: int
+    ofi: Decimal
+    update_count: int
+
+
+@attrs.frozen
 class Rebuilt:
     """A minute made again from what is recorded.
 

@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from streamsvc.analytics.rows import ZERO, OfiRow, PriceRow
+from streamsvc.schema import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from decimal import Decimal
 
+    from streamsvc.analytics.minute import WrittenBin
     from streamsvc.venues.binance_live import LiveQuote
 
 SECOND_MS, MINUTE_MS = 1_000, 60_000
@@ -46,6 +49,14 @@ class _OfiBins:
         self._width_ms = width_ms
         self._open: dict[int, _OfiBin] = {}
         self._closed_to = 0
+        self._written: dict[int, WrittenBin] = {}
+
+    def begin(self, written: Iterable[WrittenBin]) -> None:
+        self._written = {bin_.open_ms: bin_ for bin_ in written}
+
+    def skip_open(self) -> None:
+        self._closed_to = max(self._open, default=-self._width_ms) + self._width_ms
+        self._open.clear()
 
     def add(self, time_ms: int, change: Decimal, quote: LiveQuote) -> None:
         open_ms = max(time_ms - time_ms % self._width_ms, self._closed_to)
@@ -61,17 +72,18 @@ class _OfiBins:
             before_ms = max(before_ms, min(self._open) + self._width_ms)
         due = sorted(open_ms for open_ms in self._open if open_ms + self._width_ms <= before_ms)
         self._closed_to = max(self._closed_to, before_ms - before_ms % self._width_ms)
-        return [_ofi_row(symbol, open_ms, self._open.pop(open_ms)) for open_ms in due]
+        return [_ofi_row(symbol, open_ms, self._open.pop(open_ms), self._written.pop(open_ms, None)) for open_ms in due]
 
 
-def _ofi_row(symbol: str, open_ms: int, bin_: _OfiBin) -> OfiRow:
+def _ofi_row(symbol: str, open_ms: int, bin_: _OfiBin, written: WrittenBin | None) -> OfiRow:
     quote = bin_.quote
     assert quote is not None
     return OfiRow(
         symbol=symbol,
         open_ms=open_ms,
-        ofi=bin_.ofi,
-        update_count=bin_.update_count,
+        revision=0 if written is None else written.revision + 1,
+        ofi=bin_.ofi if written is None else bin_.ofi + written.ofi,
+        update_count=bin_.update_count + (0 if written is None else written.update_count),
         bid_price=quote.bid_price,
         bid_quantity=quote.bid_quantity,
         ask_price=quote.ask_price,
@@ -108,6 +120,19 @@ class Quotes:
         self._seconds, self._minutes = _OfiBins(SECOND_MS), _OfiBins(MINUTE_MS)
         self._epoch = 0
         self.last: LiveQuote | None = None
+
+    def begin(self, written: Iterable[WrittenBin]) -> None:
+        """Go on in the bins in which an earlier run ended."""
+        by_kind: dict[Kind, list[WrittenBin]] = {Kind.OFI_1S: [], Kind.OFI_1M: []}
+        for bin_ in written:
+            by_kind.setdefault(bin_.kind, []).append(bin_)
+        self._seconds.begin(by_kind[Kind.OFI_1S])
+        self._minutes.begin(by_kind[Kind.OFI_1M])
+
+    def skip_open(self) -> None:
+        """Leave out the bins that are open."""
+        self._seconds.skip_open()
+        self._minutes.skip_open()
 
     def add(self, quote: LiveQuote, time_ms: int, epoch: int) -> bool:
         """Take a quote of a time; whether it is a new one."""
@@ -146,6 +171,16 @@ class PriceSeconds:
         self._closed_to = 0
         self._price = ZERO
         self._quote: LiveQuote | None = None
+        self._revisions: dict[int, int] = {}
+
+    def begin(self, written: Iterable[WrittenBin]) -> None:
+        """Go on in the second in which an earlier run ended."""
+        self._revisions = {bin_.open_ms: bin_.revision + 1 for bin_ in written if bin_.kind is Kind.PRICES_1S}
+
+    def skip_open(self) -> None:
+        """Leave out the seconds that are open."""
+        self._closed_to = max(self._open, default=-SECOND_MS) + SECOND_MS
+        self._open.clear()
 
     def _bin(self, time_ms: int) -> _PriceBin:
         open_ms = max(time_ms - time_ms % SECOND_MS, self._closed_to)
@@ -173,10 +208,12 @@ class PriceSeconds:
         if bin_.price is not None:
             self._price = bin_.price
         self._quote = quote = bin_.quote or self._quote
+        revision = self._revisions.pop(open_ms, 0)
         if quote is None:
             return PriceRow(
                 symbol=self._symbol,
                 open_ms=open_ms,
+                revision=revision,
                 last_price=self._price,
                 bid_price=ZERO,
                 ask_price=ZERO,
@@ -188,6 +225,7 @@ class PriceSeconds:
         return PriceRow(
             symbol=self._symbol,
             open_ms=open_ms,
+            revision=revision,
             last_price=self._price,
             bid_price=bid,
             ask_price=ask,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsvc.analytics.minute import MINUTE_MS, Begin, Ended, KnownHole, Minute, Rebuilt, TradeStream
+from streamsvc.analytics.minute import MINUTE_MS, Begin, Ended, KnownHole, Minute, Rebuilt, TradeStream, WrittenBin
 from streamsvc.analytics.trades import DAY_MS
 from streamsvc.integrity.revisions import latest, sum_deltas
 from streamsvc.persistence.catalogue_reading import ReadingCatalogue
@@ -20,13 +20,15 @@ from streamsvc.persistence.compaction_names import may_hold
 from streamsvc.persistence.layout import DataFolder, SegmentName
 from streamsvc.persistence.parquet import read_coded
 from streamsvc.persistence.tables import ID_COLUMNS
-from streamsvc.schema import Kind, Market
+from streamsvc.schema import COLUMNS, Kind, Market
 from streamsvc.venues.binance_live import LiveTrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from streamsvc.persistence.losses import LastId
 
     Columns = dict[str, NDArray[Any]]
 
@@ -37,8 +39,11 @@ _END_NS = 2**63 - 1
 _MINUTE_COLUMNS = ("open_time", "receive_time", "revision", "delta", "cvd", "trade_count", "is_complete")
 
 
-def read_begins(root: str, run: int, ended: Sequence[Ended]) -> dict[TradeStream, Begin]:
-    """Where the minutes of streams end that were recorded before this run.
+Begins = tuple[dict[TradeStream, Begin], dict[tuple[Market, str], list[WrittenBin]]]
+
+
+def read_begins(root: str, run: int, ended: Sequence[Ended]) -> Begins:
+    """Where minutes of trades and bins of quotes end that were recorded before this run.
 
     Args:
         root: `DATA_DIR`; the segments of earlier runs are sealed.
@@ -52,9 +57,10 @@ def read_begins(root: str, run: int, ended: Sequence[Ended]) -> dict[TradeStream
     folder = DataFolder(Path(root))
     begins: dict[TradeStream, Begin] = {}
     with ReadingCatalogue.open_to_read(folder.catalogue) as catalogue:
+        lasts = catalogue.last_ids()
         written = {
             (last.market, last.symbol): last.last_exchange_ns // _NS_PER_MS
-            for last in catalogue.last_ids()
+            for last in lasts
             if last.kind is Kind.CVD_1M
         }
         reader = _Reader(folder, catalogue, run)
@@ -65,7 +71,26 @@ def read_begins(root: str, run: int, ended: Sequence[Ended]) -> dict[TradeStream
             minutes = reader.minutes(market, kind, {symbol: (found.newest_ms, None) for symbol, found in sums.items()})
             for symbol, one in of_symbol.items():
                 begins[one.stream] = _begin(reader, one, sums.get(symbol), minutes.get(symbol, []))
-    return begins
+        return begins, _written_bins(reader, lasts)
+
+
+def _written_bins(reader: _Reader, lasts: Iterable[LastId]) -> dict[tuple[Market, str], list[WrittenBin]]:
+    """The last bins of quotes of each symbol."""
+    bins: dict[tuple[Market, str], list[WrittenBin]] = {}
+    for market in Market:
+        for kind in (Kind.OFI_1S, Kind.OFI_1M, Kind.PRICES_1S):
+            spans: dict[str, tuple[int, int | None]] = {
+                last.symbol: (last.last_exchange_ns // _NS_PER_MS, None)
+                for last in lasts
+                if (last.market, last.kind) == (market, kind)
+            }
+            for symbol, columns in reader.bins(market, kind, spans).items():
+                place = int(np.argmax(columns["revision"]))
+                ofi = _decimal(columns["ofi"][place]) if "ofi" in columns else Decimal(0)
+                count = int(columns["update_count"][place]) if "update_count" in columns else 0
+                found = WrittenBin(kind, spans[symbol][0], int(columns["revision"][place]), ofi, count)
+                bins.setdefault((market, symbol), []).append(found)
+    return bins
 
 
 def _place(one: Ended) -> tuple[Market, Kind]:
@@ -119,7 +144,8 @@ def rebuild_minutes(root: str, wanted: Sequence[tuple[TradeStream, tuple[int, ..
             minutes = reader.minutes(market, kind, spans)
             for symbol, opens in asked.items():
                 stream = TradeStream(market, kind, symbol)
-                made = [minute for minute in minutes.get(symbol, []) if minute.open_ms in opens]
+                traded = {minute.open_ms: minute for minute in minutes.get(symbol, [])}
+                made = [traded.get(open_ms) or Minute(open_ms) for open_ms in opens]
                 rebuilt += _corrected(reader, stream, made, sums.get(symbol))
     return rebuilt
 
@@ -210,6 +236,11 @@ class _Reader:
         ends = {symbol: (first, last + 1) for symbol, (first, last) in spans.items()}
         columns = self._columns(market, Kind.CVD_1M, ends, _MINUTE_COLUMNS)
         return {symbol: _Sums(found) for symbol, found in columns.items()}
+
+    def bins(self, market: Market, kind: Kind, spans: Mapping[str, tuple[int, int | None]]) -> dict[str, Columns]:
+        """The rows of symbols from a time on."""
+        names = ["revision", *(name for name in ("ofi", "update_count") if name in COLUMNS[kind])]
+        return self._columns(market, kind, spans, names)
 
     def minutes(
         self, market: Market, kind: Kind, spans: Mapping[str, tuple[int, int | None]]

@@ -51,7 +51,7 @@ def replay(  # noqa: PLR0913 - what to read, and how it was derived
     Raises:
         UsageError: nothing of the symbol was recorded; see `dataset.load`.
     """
-    events: list[tuple[int, int, Callable[[SymbolAnalytics], None]]] = []
+    events: list[tuple[int, int, Callable[[SymbolAnalytics], object]]] = []
     kinds = []
     for kind in _FED:
         try:
@@ -78,7 +78,7 @@ def replay(  # noqa: PLR0913 - what to read, and how it was derived
     yield from of_symbol.finish()
 
 
-def _event(kind: Kind, market: Market, row: dict[str, Any]) -> Callable[[SymbolAnalytics], None] | None:
+def _event(kind: Kind, market: Market, row: dict[str, Any]) -> Callable[[SymbolAnalytics], object] | None:
     """What is done with a row. An order-book update tells the time only."""
     received_ms = row["receive_time"] // _NS_PER_MS
     match kind:

@@ -20,9 +20,10 @@ from streamsvc.analytics.window import Window
 from streamsvc.schema import Kind, Market
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
 
-    from streamsvc.analytics.minute import Begin, Minute
+    from streamsvc.analytics.minute import Begin, Minute, WrittenBin
     from streamsvc.analytics.rows import BarRow, CvdRow
     from streamsvc.venues.binance_live import LiveCandle, LiveQuote, LiveTrade
 
@@ -30,7 +31,7 @@ Row = tuple[Kind, DerivedRow]
 
 WILD_MS = 86_400_000
 """An exchange time whose distance from our clock is by so much another than that of the message before it moves no
-clock and opens no bin, unless the next message confirms it. The distance itself says nothing: traffic is replayed too."""
+clock and opens no bin, unless the next message confirms it. The distance itself says nothing: replays are old."""
 
 CANDLES_MAX = 15
 
@@ -126,13 +127,24 @@ class SymbolAnalytics:
             self._candles[candle.open_ms] = 2 * candle.taker_buy_volume - candle.volume
             self._match(candle.open_ms)
 
-    def begin(self, begin: Begin | None) -> None:
-        """It is known where an earlier run ended; before that no minute is closed."""
+    def begin(self, begin: Begin | None, written: Sequence[WrittenBin] = ()) -> None:
+        """It is known where an earlier run ended; before that no bin is closed."""
         self.trades.begin(begin)
+        self.quotes.begin(written)
+        self._prices.begin(written)
+        self._has_begun = True
+
+    def begin_anew(self) -> None:
+        """It cannot be known where an earlier run ended: bins that it may have written are left out."""
+        self.trades.begin(None)
+        for part in (self.trades, self.quotes, self._prices):
+            part.skip_open()
         self._has_begun = True
 
     def close(self) -> list[Row]:
         """The rows that are due after a block of messages."""
+        if not self._has_begun:
+            return []
         exchange_ms = self._exchange_ms
         quote_ms = max(exchange_ms, self._quote_ms) if self._is_futures else self._quote_ms
         at = (exchange_ms - self._grace_ms) // SECOND_MS, (quote_ms - self._grace_ms) // SECOND_MS
@@ -140,8 +152,7 @@ class SymbolAnalytics:
             return []
         self._closed_at = at
         rows = self._close_quotes(quote_ms - self._grace_ms, exchange_ms - self._grace_ms)
-        if self._has_begun:
-            rows += self._of_minutes(self.trades.close(exchange_ms, exchange_ms - self._grace_ms))
+        rows += self._of_minutes(self.trades.close(exchange_ms, exchange_ms - self._grace_ms))
         return self._shown(rows)
 
     def correct(self, minute: Minute) -> list[Row]:
@@ -149,11 +160,12 @@ class SymbolAnalytics:
         return self._shown(self._of_minutes([self.trades.correct(minute)]))
 
     def finish(self) -> list[Row]:
-        """Close everything, and give the rows that are due."""
+        """Close everything, and give the rows that are due; none if it is not known what was written before."""
+        if not self._has_begun:
+            return []
         end_ms = max(self._exchange_ms, self._quote_ms) + MINUTE_MS
         rows = self._close_quotes(end_ms, end_ms)
-        if self._has_begun:
-            rows += self._of_minutes(self.trades.finish())
+        rows += self._of_minutes(self.trades.finish())
         return self._shown(rows)
 
     def _close_quotes(self, quote_ms: int, exchange_ms: int) -> list[Row]:

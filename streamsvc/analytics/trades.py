@@ -34,6 +34,8 @@ KEPT_MINUTES = 15
 """Closed minutes that can be corrected from memory; older ones are made again from what is recorded."""
 HOLES_MAX = 1000
 """A hole beyond these makes the minutes of the oldest one incomplete for good."""
+STALE_MINUTES_MAX = 1440
+"""So many old minutes that a hole touched are made again when it is mended."""
 
 CvdReset = Literal["never", "daily"]
 
@@ -167,11 +169,18 @@ class TradeMinutes:
                 hole.missing -= 1
                 if hole.missing <= 0:
                     del self._holes[place]
-                    for minute in self._touched(hole):
-                        minute.holes -= 1
+                    self._mend(hole)
                 return
         if self._early is not None and self._first_id is not None and number < self._first_id:
             self._early.append(number)
+
+    def _mend(self, hole: _Hole) -> None:
+        """All ids of a hole have come: what it touched is complete but for other holes."""
+        for minute in self._touched(hole):
+            minute.holes -= 1
+        end_ms = min(self._kept_from, hole.last_ms + MINUTE_MS)
+        first_ms = max(hole.first_ms, end_ms - STALE_MINUTES_MAX * MINUTE_MS)
+        self.stale.update(range(first_ms, end_ms, MINUTE_MS))
 
     def begin(self, begin: Begin | None) -> None:
         """Go on where an earlier run ended; None: there was none. Called once, before the first `close`."""
@@ -189,7 +198,7 @@ class TradeMinutes:
             del self._minutes[open_ms]
             self.stale.add(open_ms)
         self._last_close = begin.last_close
-        for known in begin.holes:
+        for known in begin.holes[-HOLES_MAX:]:
             missing = known.last_id - known.first_id + 1
             missing -= sum(known.first_id <= number <= known.last_id for number in early)
             if missing > 0:
@@ -198,6 +207,11 @@ class TradeMinutes:
             self._epoch, self._next_id, self._last_ms = begin.epoch, begin.last_id + 1, begin.last_ms
         elif self._epoch == begin.epoch:
             self._join(begin, self._first_id, sum(number > begin.last_id for number in early))
+
+    def skip_open(self) -> None:
+        """Leave out the minutes that are open."""
+        self._closed_to = self._kept_from = max(self._minutes, default=-MINUTE_MS) + MINUTE_MS
+        self._minutes.clear()
 
     def _join(self, begin: Begin, first_id: int, early: int) -> None:
         """The ids of this run follow those of an earlier one: what lies between is a hole, less what came meanwhile."""
@@ -218,7 +232,8 @@ class TradeMinutes:
             for other in self._minutes.values():
                 if other.open_ms > minute.open_ms and other.revision and self._shares_sum(other, minute):
                     other.cvd += change
-        return self._write(minute)
+        cvd, bar = self._write(minute)
+        return cvd, bar if minute.prices is not None else None
 
     def close(self, now_ms: int, before_ms: int) -> list[tuple[CvdRow, BarRow | None]]:
         """Close the minutes that end at `before_ms` or earlier, and give the rows that are due, in order.
@@ -336,11 +351,9 @@ class TradeMinutes:
         return self._last_close if latest is None or latest.prices is None else latest.prices[3]
 
     def _forget(self) -> None:
-        """Keep so many closed minutes, and the holes that touch what is kept."""
+        """Keep so many closed minutes."""
         if self._closed_to is None:
             return
         self._kept_from = max(self._kept_from, self._closed_to - KEPT_MINUTES * MINUTE_MS)
         for open_ms in [open_ms for open_ms in self._minutes if open_ms < self._kept_from]:
             del self._minutes[open_ms]
-        if self._holes:
-            self._holes = [hole for hole in self._holes if hole.last_ms >= self._kept_from]

@@ -41,7 +41,7 @@ def derive(name, *, messages_a_block=1):
         add(of_market, added)
 
     analytics.add_rows = see
-    analytics.begin({})
+    analytics.begin({}, {})
     for first in range(0, len(lines), messages_a_block):
         texts = [text for _, text in lines[first : first + messages_a_block]]
         whole = block(texts, Kind.TRADE, market, lines[first][0])

@@ -134,6 +134,9 @@ def test_a_minute_older_than_memory_is_left_to_the_files():
     minutes.add(trade(3, 30 - KEPT_MINUTES - 1), 0)
     assert {START_MS + (29 - KEPT_MINUTES) * MINUTE_MS} == minutes.stale
     assert [] == close(minutes, 32)[1:]
+    for number in (2, *range(4, 9)):
+        minutes.add(trade(number, 29), 0)
+    assert {START_MS + minute * MINUTE_MS for minute in range(31 - KEPT_MINUTES)} <= minutes.stale
 
 
 def test_a_sum_that_starts_over_at_midnight():
