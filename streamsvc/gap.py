@@ -11,6 +11,11 @@ import msgspec
 NOTE_KIND = 0
 """The kind byte of a note in the journal; no kind of message has it."""
 
+REMOVED = "removed"
+"""The cause of what was not recorded because nobody asked for it: the stream was removed, and added again later."""
+UNRECORDED = "it was not recorded: the stream had been removed"
+"""The reason why nobody fetches that."""
+
 
 class GapOpened(msgspec.Struct, frozen=True, tag="opened", tag_field="note"):
     """Ids of a stream did not come.
@@ -24,7 +29,7 @@ class GapOpened(msgspec.Struct, frozen=True, tag="opened", tag_field="note"):
         last_id: The last one.
         first_time_ns: Event time of the last message before it, None if there was none.
         last_time_ns: Event time of the first message behind it, None if it is not known.
-        cause: `disconnect`, `stall`, `restart`, `exchange`, `shed`, `disk`, `quarantined`, `damage`.
+        cause: `disconnect`, `stall`, `restart`, `exchange`, `shed`, `disk`, `quarantined`, `damage`, `removed`.
         connection: The number of the connection that brought the message behind it.
         opened_ns: When it was told, wall clock.
     """

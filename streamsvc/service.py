@@ -31,7 +31,7 @@ from streamsvc.persistence.nursery import Persistence, run_persistence
 from streamsvc.persistence.quarantine import Quarantine
 from streamsvc.persistence.tools import Tools
 from streamsvc.rest_uses import use_rest
-from streamsvc.schema import Market
+from streamsvc.schema import Kind, Market
 from streamsvc.shutdown import Shutdown, stop_after
 from streamsvc.streams.plan import ConnectionPlan, plan_connections, repeat_plans
 from streamsvc.streams.supervise import Supervisor
@@ -44,7 +44,7 @@ from streamsvc.watchdog.notify import run_watchdog
 from streamsvc.watchdog.watch import Watch, run_watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from streamsvc.persistence.catalogue import Catalogue
@@ -113,7 +113,7 @@ async def run(
         async with trio.open_nursery() as persistence_nursery:
             with sender, shutdown.until_begun() as begun:
                 ledger = Ledger(intake.chains, sender, around.wall_ns, settings.gap_grace_sec)
-                tools = _make_tools(settings, around, sealers, intake, ledger, supervisor, shutdown)
+                tools = _make_tools(settings, around, sealers, venues, intake, ledger, supervisor, shutdown)
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
@@ -224,6 +224,7 @@ def _make_tools(  # noqa: PLR0913, PLR0917 - what persistence is given
     settings: Settings,
     around: Surroundings,
     sealers: Sealers,
+    venues: Mapping[Market, Venue],
     intake: Intake,
     ledger: Ledger,
     supervisor: Supervisor,
@@ -238,7 +239,7 @@ def _make_tools(  # noqa: PLR0913, PLR0917 - what persistence is given
         reconnects=lambda: supervisor.statistics().reconnects,
         files=around.files,
         token=around.rng.getrandbits(32),
-        resume=partial(_resume, intake),
+        resume=partial(_resume, intake, venues),
         read_ids=read_ids,
         audit=partial(sealers.run_apart, "streamsvc.integrity.audit", "unknown_gaps"),
         tell_losses=partial(_tell_losses, ledger),
@@ -247,9 +248,15 @@ def _make_tools(  # noqa: PLR0913, PLR0917 - what persistence is given
     )
 
 
-def _resume(intake: Intake, catalogue: Catalogue, segments: Sequence[Path]) -> None:
+def _resume(
+    intake: Intake, venues: Mapping[Market, Venue], catalogue: Catalogue, segments: Sequence[Path]
+) -> None:
     """Blocking, before the first connection."""
-    resume(intake.chains, catalogue, segments)
+
+    def stream_of(market: Market, kind: Kind, symbol: str) -> Stream:
+        return venues[market].stream(symbol, kind)
+
+    resume(intake.chains, catalogue, segments, stream_of)
     intake.chains.resumed()
 
 

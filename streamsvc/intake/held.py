@@ -66,12 +66,14 @@ class HeldUpdates:
 
     def release(self) -> None:
         """The service ends: record what is needed of all that is held, however full the channel is; it is bounded."""
-        now = trio.current_time()
-        for lane in self._lanes.values():
-            takeover = lane.track.takeover
-            while takeover is not None and takeover.held:
-                self._join(lane, next(iter(takeover.held)), now)
-        self._lanes.clear()
+        for track in list(self._lanes):
+            self.end(track)
+
+    def end(self, track: Track) -> None:
+        """A stream ends: record what is needed of what is held of it, however full the channel is."""
+        lane, now = self._lanes.pop(track, None), trio.current_time()
+        while lane is not None and track.takeover is not None and track.takeover.held:
+            self._join(lane, next(iter(track.takeover.held)), now)
 
     def _look(self, now: float) -> None:
         for track, lane in list(self._lanes.items()):

@@ -9,9 +9,12 @@ import trio
 from streamsvc.log import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamsvc.batch import Batch, BlockSender
     from streamsvc.intake.reading import Intake
     from streamsvc.streams.plan import ConnectionPlan
+    from streamsvc.venues.venue import Stream
 
 
 class IntakePort:
@@ -24,15 +27,38 @@ class IntakePort:
         self._sender = sender
         self._heard_ns = 0
         self._is_open = False
-        intake.chains.dialled(plan.streams, number, trio.current_time())
+        self._carried: dict[str, Stream] = {}  # Asked for, and not parted with.
+        self._joined: dict[str, Stream] = {}  # Those of them that count as subscribed.
+
+    def joining(self, streams: Sequence[Stream]) -> None:
+        """These are about to be asked for: their messages may come from now on."""
+        self._carried.update((stream.name, stream) for stream in streams)
+        self._intake.chains.dialled(streams, self._number, trio.current_time())
 
     def opened(self) -> None:
-        """The connection stands and its streams were asked for."""
-        plan, now = self._plan, trio.current_time()
+        """The connection stands, and what it carries was asked for."""
         self._is_open = True
         self._heard_ns = self._intake.wall_ns()
-        self._intake.health.subscribed(plan.streams, now, connection=plan.name, copy=plan.copy)
-        self._intake.chains.connected(plan.streams, self._number, now, self._heard_ns)
+        self.joined(tuple(self._carried.values()))
+
+    def joined(self, streams: Sequence[Stream]) -> None:
+        """These were asked for on an open connection."""
+        plan, now = self._plan, trio.current_time()
+        self._joined.update((stream.name, stream) for stream in streams)
+        self._intake.health.subscribed(streams, now, connection=plan.name, copy=plan.copy)
+        self._intake.chains.connected(streams, self._number, now, self._intake.wall_ns())
+
+    def parted(self, streams: Sequence[Stream]) -> None:
+        """Of these nothing comes any more, while the connection goes on."""
+        self._part(streams, "removed")
+
+    def _part(self, streams: Sequence[Stream], cause: str) -> None:
+        for stream in streams:
+            self._carried.pop(stream.name, None)
+        joined = [one for stream in streams if (one := self._joined.pop(stream.name, None)) is not None]
+        self._intake.chains.disconnected(streams, self._number, cause, trio.current_time(), self._heard_ns)
+        self._intake.health.unsubscribed(joined, self._plan.copy)
+        self._intake.settle(streams)
 
     async def wait_room(self) -> None:
         """Wait until the writer's channel has room."""
@@ -49,7 +75,7 @@ class IntakePort:
 
     def is_behind(self) -> bool:
         """Whether something of its streams is missing that it may still bring."""
-        return self._intake.chains.lack(self._plan.streams, trio.current_time())
+        return self._intake.chains.lack(self._carried.values(), trio.current_time())
 
     def leave(self, batch: Batch) -> None:
         """Take in what was read before the connection ended, or drop it on purpose where the writer has no room."""
@@ -66,7 +92,4 @@ class IntakePort:
         self._sender.close()
         if cause == "shed" and self._intake.is_disk_full():
             cause = "disk"
-        streams, now = self._plan.streams, trio.current_time()
-        self._intake.chains.disconnected(streams, self._number, cause, now, self._heard_ns)
-        if self._is_open:
-            self._intake.health.unsubscribed(streams, self._plan.copy)
+        self._part(tuple(self._carried.values()), cause)

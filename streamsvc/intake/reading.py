@@ -35,11 +35,12 @@ from streamsvc.venues.binance_heads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from streamsvc.streams.plan import ConnectionPlan
     from streamsvc.venues.binance_heads import Envelope
-    from streamsvc.watchdog.health import Health
+    from streamsvc.venues.venue import Stream
+    from streamsvc.watchdog.health import Health, StreamHealth
 
 _NAME_BEGIN = len(b'{"stream":"')
 
@@ -97,6 +98,7 @@ class Intake:
 
     Attributes:
         is_disk_full: Whether the writer waits for room on the disk, so that what is shed is shed for that.
+        on_ended: Told of a stream that was removed, when nothing of it comes any more.
     """
 
     def __init__(
@@ -114,14 +116,49 @@ class Intake:
         self.latency = Latency(late_ms)
         self.wall_ns = wall_ns
         self.is_disk_full: Callable[[], bool] = lambda: False
+        self.on_ended: Callable[[Stream], None] = lambda _stream: None
         self.chains = Chains(health.streams())
         self._lanes = {market: [dict[str, Lane]() for _ in range(health.copies)] for market in Market}
         for slot in health.slots():
-            stream = slot.stream
-            self._lanes[stream.market][slot.copy][stream.name] = Lane(slot, self.chains.track(stream))
+            self._open_lane(slot)
+        self._ending: set[tuple[Market, str]] = set()
         self.counts = IntakeCounts()
         self.fetched = Fetched(self.chains, sender, wall_ns)
         self.held = HeldUpdates(self.chains, sender, self.counts)
+
+    def _open_lane(self, slot: StreamHealth) -> None:
+        stream = slot.stream
+        self._lanes[stream.market][slot.copy][stream.name] = Lane(slot, self.chains.track(stream))
+
+    def add(self, streams: Iterable[Stream]) -> None:
+        """Take these in from now on; one that has not quite ended goes on."""
+        for stream in streams:
+            key = stream.market, stream.name
+            if key in self._ending:
+                self._ending.discard(key)
+                continue
+            self.chains.add(stream)
+            for slot in self.health.add(stream):
+                self._open_lane(slot)
+
+    def remove(self, streams: Iterable[Stream]) -> None:
+        """Take these in as long as a connection carries them, and then forget them."""
+        streams = list(streams)
+        self._ending.update((stream.market, stream.name) for stream in streams)
+        self.settle(streams)
+
+    def settle(self, streams: Iterable[Stream]) -> None:
+        """Let those end that are to end and that no connection carries any more."""
+        for stream in streams:
+            key = stream.market, stream.name
+            if key not in self._ending or self.chains.is_carried(stream):
+                continue
+            self._ending.discard(key)
+            self.held.end(self.chains.track(stream))
+            self.chains.remove(stream)
+            for slot in self.health.remove(stream):
+                del self._lanes[stream.market][slot.copy][stream.name]
+            self.on_ended(stream)
 
     def open_port(self, plan: ConnectionPlan, number: int) -> IntakePort:
         """The port of one attempt of a connection; `number` is unique within the run and goes into the journal."""

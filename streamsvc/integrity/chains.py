@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from streamsvc.gap import Note, StreamCounted, encode_note
+from streamsvc.gap import REMOVED, Note, StreamCounted, encode_note
 from streamsvc.integrity.continuity import LAG_SEC_MAX, Chain, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard, may_be_missing
-from streamsvc.integrity.notes import filled_notes, opened_note
+from streamsvc.integrity.notes import filled_notes, opened_note, unrecorded_note
 from streamsvc.integrity.sequence import covered
 from streamsvc.integrity.track import Track, heard_of
 from streamsvc.log import logger
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from streamsvc.venues.venue import Stream
 
-_CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed", "disk": "disk"}
+_CAUSES = {"idle": "stall", "ping": "stall", "repair": "stall", "shed": "shed", "disk": "disk", REMOVED: REMOVED}
 """What the ledger calls the end of a connection; any other is a `disconnect`."""
 
 
@@ -31,7 +31,11 @@ generations. Twice 250,000 are 50 MB; they last for `LAG_SEC_MAX` up to 8,000 su
 
 
 class Chains:
-    """The chains of streams.
+    """The chains of streams: of those that are recorded, and of those that were.
+
+    A stream that was removed is known on: what it lacks is mended as long as that can be, and where it had come to is
+    where it goes on when it is added again. What the exchange sent in between was not asked for: it is told to the
+    ledger with the cause `removed`, and nobody fetches it.
 
     Args:
         streams: Every stream that is recorded.
@@ -54,18 +58,48 @@ class Chains:
         self._seen_count = 0
         self._seen_since = -math.inf
 
+    def add(self, stream: Stream) -> None:
+        """A stream is recorded from now on."""
+        key = stream.market, stream.kind, stream.symbol
+        track = self._tracks.get(key)
+        if track is None:
+            self._tracks[key] = Track(stream)
+            return
+        track.begin(stream)
+        if track.broken is not None:
+            self.broken.add(track)
+
+    def remember(self, stream: Stream) -> Track:
+        """The track of a stream that an earlier run recorded and this one does not: where it had come to."""
+        track = Track(stream)
+        track.end()
+        self._tracks[stream.market, stream.kind, stream.symbol] = track
+        return track
+
+    def remove(self, stream: Stream) -> None:
+        """A stream that no connection carries is not recorded any more."""
+        track = self.track(stream)
+        track.chain.unshare()
+        self.doubled.discard(track)
+        self.broken.discard(track)
+        track.end()
+
+    def leave(self, streams: Iterable[Stream]) -> None:
+        """Of these the last run did not ask for anything any more when it ended: before `resumed`."""
+        for stream in streams:
+            self.track(stream).was_left = True
+
+    def is_carried(self, stream: Stream) -> bool:
+        """Whether a connection carries a stream, or is being made to."""
+        return bool(self.track(stream).carriers)
+
     def track(self, stream: Stream) -> Track:
         """A stream's track, on whatever route it is subscribed."""
         return self._tracks[stream.market, stream.kind, stream.symbol]
 
     def find(self, market: Market, kind: Kind, symbol: str) -> Track | None:
-        """A stream's track, None if it is not recorded."""
+        """A stream's track, None if it was never recorded."""
         return self._tracks.get((market, kind, symbol))
-
-    def chain(self, market: Market, kind: Kind, symbol: str) -> Chain | None:
-        """Where a stream stands; None if it is not recorded."""
-        track = self._tracks.get((market, kind, symbol))
-        return None if track is None else track.chain
 
     def tracks(self, kind: Kind) -> list[Track]:
         """The tracks of a kind."""
@@ -115,7 +149,13 @@ class Chains:
             return []
         del self._fresh[track]
         chain = track.chain
-        notes: list[Note] = [opened_note(track, one, now_ns) for one in chain.untold()]
+        notes: list[Note] = []
+        for one in chain.untold():
+            notes.append(opened_note(track, one, now_ns))
+            if one.cause == REMOVED:
+                # Nobody asked for it, so nobody waits for it.
+                notes.append(unrecorded_note(track, one, now_ns))
+                chain.forget(one.epoch, one.first, one.last)
         notes += filled_notes(track, now_ns)
         chain.filled.clear()
         if not chain.missing:
@@ -145,13 +185,15 @@ class Chains:
     def has_missed(self, stream: Stream, last_id: int, now: float) -> bool:
         """Whether the exchange, whose last id this is, has sent more than came; that is missing from now on."""
         track = self.track(stream)
+        if not track.is_recorded:
+            return False  # It was removed while the exchange was asked.
         has_missed = track.chain.pass_over(last_id, now)
         if track.chain.missing:
             self._holed[track] = self._fresh[track] = None
         return has_missed
 
     def books(self, market: Market) -> list[Track]:
-        """The streams of order books of a market."""
+        """The streams of order books of a market that are recorded now."""
         return [track for track in self._tracks.values() if track.book is not None and track.stream.market is market]
 
     def is_repeated(self, track: Track, key: Hashable, order: int, connection: int, now: float) -> bool:
@@ -212,7 +254,8 @@ class Chains:
     def break_off(self, track: Track, broken: Break) -> None:
         """Nobody listens to a stream whose ids do not chain."""
         track.broken = broken
-        self.broken.add(track)
+        if track.is_recorded:
+            self.broken.add(track)
 
     def disconnected(self, streams: Sequence[Stream], connection: int, cause: str, now: float, heard_ns: int) -> None:
         """An attempt has ended; a hole before the next message is due to that, unless another one carries its streams.
@@ -253,7 +296,7 @@ class Chains:
         self._seen_count, self._seen_since = 0, now
 
     def lose(self, stream: tuple[Market, Kind, str], missing: Missing) -> Overdue | None:
-        """The journal has lost what came: it is missing from now on. None if the stream is not recorded."""
+        """The journal has lost what came: it is missing from now on. None if the stream was never recorded."""
         track = self._tracks.get(stream)
         if track is None:
             return None
@@ -263,7 +306,7 @@ class Chains:
         return Overdue(track.stream, track.connection, missing)
 
     def count(self, stream: tuple[Market, Kind, str], last: tuple[int, int, int | None]) -> bytes | None:
-        """A note of how far a stream has come, None if it is not recorded; see `gap.StreamCounted`.
+        """A note of how far a stream has come, None if it was never recorded; see `gap.StreamCounted`.
 
         Args:
             stream: The stream.
@@ -292,7 +335,10 @@ class Chains:
         Replaying what the journal holds has made the chains forget that they were interrupted.
         """
         for track in self._tracks.values():
-            track.chain.interrupt("restart")
+            if track.is_recorded and not track.was_left:
+                track.chain.interrupt("restart")
+            else:
+                track.leave()
         self._holed.update({track: None for track in self._tracks.values() if track.chain.missing})
         self._fresh.update(self._holed)
         self.has_epochs = any(track.chain.epoch for track in self._tracks.values())

@@ -23,6 +23,7 @@ import math
 
 import attrs
 
+from streamsvc.gap import REMOVED
 from streamsvc.integrity.sequence import IdRange
 
 RESTART_DISTANCE = 100
@@ -142,10 +143,14 @@ class Chain:
         return None if expected is None else expected - 1
 
     def interrupt(self, cause: str) -> None:
-        """Nothing comes for a while: a hole before the next message is due to `cause`."""
+        """Nothing comes for a while: a hole before the next message is due to `cause`.
+
+        What is missing because nobody asked for it stays that, whatever happens until the first message.
+        """
         if self.next_id is not None:
             self._next_taken_id, self.next_id = self.next_id, None
-        self._cause = cause
+        if self._cause != REMOVED:
+            self._cause = cause
 
     def share(self, now: float) -> None:
         """More than one connection brings the stream from now on."""
@@ -250,8 +255,9 @@ class Chain:
             return False
         if last_id < expected:
             return False
-        self.missing.append(Missing(self.epoch, expected, last_id, now, self.event_ms, None, "stall"))
-        self._next_taken_id, self.next_id = last_id + 1, None
+        cause = REMOVED if self._cause == REMOVED else "stall"
+        self.missing.append(Missing(self.epoch, expected, last_id, now, self.event_ms, None, cause))
+        self._next_taken_id, self.next_id, self._cause = last_id + 1, None, "stall"
         return True
 
     def take_fetched(self, epoch: int, first: int, last: int) -> bool:

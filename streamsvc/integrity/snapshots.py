@@ -78,7 +78,8 @@ class Snapshots:
         self._recorder = recorder
         self._interval_sec = interval_sec
         self._levels = levels
-        self._plans = {track: _Plan() for track in chains.books(market)}
+        self._chains = chains
+        self._plans: dict[BookChain[None], _Plan] = {}  # A symbol that was away comes back with another book.
         self._failures = 0
 
     async def run(self) -> NoReturn:
@@ -108,11 +109,14 @@ class Snapshots:
     def _choose(self, now: float) -> tuple[Track, BookChain[None]] | None:
         """The book that needs a snapshot most: broken ones first, then the one that has waited longest."""
         best: tuple[tuple[bool, float], Track, BookChain[None]] | None = None
-        for track, plan in self._plans.items():
+        tracks = self._chains.books(self._market)
+        self._plans = {track.book: self._plans.get(track.book) or _Plan() for track in tracks if track.book is not None}
+        for track in tracks:
             book = track.book
             # A stream that has not come yet has nothing that a snapshot could be joined with.
-            if book is None or not track.is_begun or now < plan.not_before:
+            if book is None or not track.is_begun or now < self._plans[book].not_before:
                 continue
+            plan = self._plans[book]
             if not book.needs_snapshot and now < plan.due_at:
                 continue
             rank = not book.needs_snapshot, plan.due_at
@@ -121,11 +125,13 @@ class Snapshots:
         return None if best is None else best[1:]
 
     async def _fetch(self, track: Track, book: BookChain[None]) -> None:
-        plan = self._plans[track]
+        plan = self._plans[book]
         urgency = Urgency.URGENT if book.needs_snapshot else Urgency.NORMAL
         request = snapshot_request(self._market, track.stream.symbol, self._levels)
         snapshot = parse_snapshot(await self._governor.get(request, urgency))
         await self._recorder.wait_room()
+        if track.book is not book:
+            return  # The symbol was removed meanwhile.
         self._recorder.record_snapshot(track.stream, track.chain.epoch, snapshot.body)
         track.take_snapshot(snapshot.last_update_id)
         now = trio.current_time()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from streamsvc.gap import REMOVED
 from streamsvc.integrity.books import BookChain, BookState
 from streamsvc.integrity.continuity import Chain
-from streamsvc.integrity.listening import Heard
+from streamsvc.integrity.listening import Break, Heard
 from streamsvc.integrity.seen import Seen
 from streamsvc.integrity.takeover import Takeover
 from streamsvc.log import logger
@@ -15,7 +16,6 @@ from streamsvc.schema import Kind
 from streamsvc.venues.binance_heads import NO_EVENT_TIME
 
 if TYPE_CHECKING:
-    from streamsvc.integrity.listening import Break
     from streamsvc.venues.venue import Stream
 
 _NS_PER_MS = 1_000_000
@@ -31,6 +31,8 @@ class Track:
         carriers: The attempts that carry it, or are being made to.
         open: Those of them that are open.
         connection: The newest that is open, or that was last.
+        is_recorded: Whether it is; else only what it lacks, and where it had come to, are of interest.
+        was_left: Whether the last run had stopped to record it before it ended, on purpose.
     """
 
     __slots__ = (
@@ -42,6 +44,7 @@ class Track:
         "chain",
         "connection",
         "is_begun",
+        "is_recorded",
         "labels",
         "last_head",
         "last_received_ns",
@@ -50,28 +53,51 @@ class Track:
         "seen_until",
         "stream",
         "takeover",
+        "was_left",
     )
 
     def __init__(self, stream: Stream) -> None:
-        self.stream = stream
         self.chain = Chain()
-        self.book: BookChain[None] | None = None
-        self.takeover: Takeover | None = None
-        if stream.kind is Kind.DEPTH:
-            self.book, self.takeover = BookChain(stream.market, BOOK_HELD_MAX), Takeover()
-        self._told_state = BookState.SYNCING
-        self._unfed: list[tuple[int, int, int]] = []
-        self.is_begun = False
+        self.was_left = False
+        self.broken: Break | None = None
+        self.seen = Seen()
+        self.begin(stream)
         # Of streams whose ids do not chain: the last message, and the time since which nobody listens.
         self.last_head: Any = None
         self.last_received_ns = 0
-        self.broken: Break | None = None
         self.connection = 0
         self.carriers: set[int] = set()
         self.open: set[int] = set()
-        self.seen = Seen()
         self.seen_until = -math.inf
         self.labels = {"market": stream.market.label, "symbol": stream.symbol, "kind": stream.kind.label}
+
+    def begin(self, stream: Stream) -> None:
+        """It is recorded from now on, with a book that has to be synchronised first."""
+        self.stream, self.is_recorded = stream, True
+        is_book = stream.kind is Kind.DEPTH
+        self._begin_book(BookChain(stream.market, BOOK_HELD_MAX) if is_book else None)
+        self.takeover = Takeover() if is_book else None
+
+    def end(self) -> None:
+        """It is not recorded any more."""
+        self.is_recorded = False
+        self._begin_book(None)
+        self.takeover = None
+        self.seen.clear()
+        self.last_head = None
+        self.leave()
+
+    def leave(self) -> None:
+        """What comes until its next message is not missed: nobody asks for it."""
+        self.chain.stop(REMOVED)
+        if self.broken is not None:
+            self.broken = Break(REMOVED, self.broken.before)
+
+    def _begin_book(self, book: BookChain[None] | None) -> None:
+        self.book = book
+        self._told_state = BookState.SYNCING
+        self._unfed: list[tuple[int, int, int]] = []
+        self.is_begun = False
 
     def take_update(self, head: Any) -> None:
         """Bring the book on, in the order of ids: what lies behind a hole waits until that is filled, or is told."""

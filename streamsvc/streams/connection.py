@@ -20,16 +20,25 @@ from streamsvc.streams.tap import PONGS_MAX
 from streamsvc.streams.transport import Transport, Wiring, open_transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from streamsvc.batch import Batch
     from streamsvc.settings import Settings
     from streamsvc.streams.plan import ConnectionPlan
-    from streamsvc.venues.venue import Venue
+    from streamsvc.venues.venue import Stream, Venue
 
 
 class Port(Protocol):
     """Where one attempt's batches go. Every method but `wait_room` is synchronous and does not fail."""
+
+    def joining(self, streams: Sequence[Stream]) -> None:
+        """These are about to be asked for, by the URL or later: their messages may come from now on."""
+
+    def joined(self, streams: Sequence[Stream]) -> None:
+        """These were asked for on an open connection."""
+
+    def parted(self, streams: Sequence[Stream]) -> None:
+        """Of these nothing comes any more, while the connection goes on."""
 
     def opened(self) -> None:
         """The handshake is done, and with it the streams of the URL are subscribed."""
@@ -54,7 +63,7 @@ class Connection:
     """One attempt.
 
     Attributes:
-        plan: What it carries.
+        plan: What its URL names.
         opened_at: When the handshake was done, `trio.current_time()`; None before.
         delivered_at: When the last market data came; None before the first.
         pings_dropped: Pings that were not answered because there were too many.
@@ -85,8 +94,8 @@ class Connection:
         self._is_serving = False
         self._untaken: Batch | None = None
         self._pace = Pace(max(1, venue.limits.messages_per_sec - PONGS_MAX - 1))  # One is left as a margin.
-        self._requests = Requests(plan, venue, self._pace, self._log)
-        self._idle_sec = _idle_sec(plan, wiring.settings)
+        self._requests = Requests(plan, venue, self._pace, self._log, port)
+        self._idle_sec = _idle_sec(plan.streams, wiring.settings)
 
     @property
     def is_up(self) -> bool:
@@ -104,6 +113,11 @@ class Connection:
         if self.opened_at is None or self.delivered_at is None:
             return 0.0
         return self.delivered_at - self.opened_at
+
+    def aim(self, streams: Sequence[Stream]) -> None:
+        """It should carry these from now on, and no others; once it is up it asks for them."""
+        self._idle_sec = _idle_sec(streams, self._settings)
+        self._requests.aim(streams)
 
     def resubscribe(self, name: str) -> bool:
         """Ask for a repair of one stream; False when the connection is not up or a repair is under way."""
@@ -131,6 +145,7 @@ class Connection:
         left: list[Batch] = []
         try:
             with self._scope:
+                self._port.joining(self.plan.streams)
                 url = self._venue.url(self.plan.route, self.plan.streams)
                 async with open_transport(url, self._wiring, left) as transport:
                     self.opened_at = trio.current_time()
@@ -214,7 +229,7 @@ class Connection:
                 raise ConnectionFaultError("ping", f"no answer to a ping within {timeout_sec:g} s, and no other byte")
 
 
-def _idle_sec(plan: ConnectionPlan, settings: Settings) -> float:
+def _idle_sec(streams: Sequence[Stream], settings: Settings) -> float:
     """How long the connection may be without market data; liquidations alone may be silent for ever."""
-    must_flow = any(stream.kind is not Kind.FORCE_ORDER for stream in plan.streams)
+    must_flow = any(stream.kind is not Kind.FORCE_ORDER for stream in streams)
     return settings.stream_idle_sec if must_flow else math.inf

@@ -8,14 +8,14 @@ import attrs
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from streamsvc.errors import ConnectionFaultError
     from streamsvc.streams.attempts import AttemptBudget
     from streamsvc.streams.backoff import Backoff
     from streamsvc.streams.connection import Connection
     from streamsvc.streams.plan import ConnectionPlan
-    from streamsvc.venues.venue import Venue
+    from streamsvc.venues.venue import Stream, Venue
 
 
 @attrs.frozen
@@ -41,9 +41,17 @@ class ConnectionStatistics:
 
 @attrs.frozen
 class SupervisorStatistics:
-    """A look at all connections, by name."""
+    """A look at all connections.
+
+    Attributes:
+        connections: Those that are wanted, by name.
+        ended_attempts: Attempts of connections that no stream was left for.
+        ended_reconnects: Those of them beyond the first of each.
+    """
 
     connections: Mapping[str, ConnectionStatistics]
+    ended_attempts: int = 0
+    ended_reconnects: int = 0
 
     @property
     def up(self) -> int:
@@ -53,12 +61,14 @@ class SupervisorStatistics:
     @property
     def attempts(self) -> int:
         """Attempts so far."""
-        return sum(connection.attempts for connection in self.connections.values())
+        return self.ended_attempts + sum(connection.attempts for connection in self.connections.values())
 
     @property
     def reconnects(self) -> int:
         """Attempts beyond the first of each connection."""
-        return sum(max(0, connection.attempts - 1) for connection in self.connections.values())
+        return self.ended_reconnects + sum(
+            max(0, connection.attempts - 1) for connection in self.connections.values()
+        )
 
 
 class Attempt:
@@ -96,13 +106,19 @@ class Attempt:
 
 
 class Line:
-    """A connection across its attempts."""
+    """A connection across its attempts.
+
+    Attributes:
+        plan: What it carries, or should carry as soon as the exchange has been asked.
+        scope: Cancelled when no stream is left for it.
+    """
 
     def __init__(self, plan: ConnectionPlan, venue: Venue, budget: AttemptBudget, backoff: Backoff) -> None:
         self.plan = plan
         self.venue = venue
         self.budget = budget
         self.backoff = backoff
+        self.scope = trio.CancelScope()
         self.connections: list[Connection] = []  # Those that are, two while one takes over; the oldest first.
         self.attempts = 0
         self.losses = 0
@@ -111,6 +127,13 @@ class Line:
         self.silent_connections = 0  # In a row, up to now.
         self.is_queued = False  # Behind the budget of attempts.
         self.is_settled = False  # Its first attempt has come to something, or cannot be made yet.
+
+    def aim(self, streams: Sequence[Stream]) -> None:
+        """It should carry these from now on, on the route that it is on: the next URL names them."""
+        on_route = tuple(attrs.evolve(stream, route=self.plan.route) for stream in streams)
+        self.plan = attrs.evolve(self.plan, streams=on_route)
+        for connection in self.connections:
+            connection.aim(on_route)
 
     @property
     def current(self) -> Connection | None:

@@ -1,13 +1,19 @@
-"""What we ask of the exchange on an open connection: a repair is UNSUBSCRIBE, then SUBSCRIBE.
+"""What we ask of the exchange on an open connection: streams that end and come, and repairs.
 
-One request is under way at a time, so that an error without an id (Binance's spot errors have none) is known to be
-about it. A request without an answer, or with an error, is made again a few times and logged each time.
+A repair is UNSUBSCRIBE, then SUBSCRIBE. One request is under way at a time, so that an error without an id (Binance's
+spot errors have none) is known to be about it. A request without an answer, or with an error, is made again a few times
+and logged each time.
+
+What the connection should carry may change at any time; what it does carry follows, in as few requests as may be: first
+UNSUBSCRIBE, which makes room, then SUBSCRIBE. A stream whose SUBSCRIBE failed for good counts as carried: its silence
+is found and repaired like any other. One whose UNSUBSCRIBE failed is recorded on, and asked away again later.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
 REPLY_SEC = 10.0
 TRIES = 3
+PART_RETRY_SEC = 60.0
+"""So long an UNSUBSCRIBE that failed for good waits for its next try."""
 STREAMS_PER_REQUEST_MAX = 100
 _NAMES_LOGGED_MAX = 5
 _UNKNOWN_LOGGED_MAX = 10
@@ -42,51 +50,119 @@ class Pace:
         await trio.sleep(self._window.reserve(trio.current_time()))
 
 
+class Carrier(Protocol):
+    """Who is told what a connection carries; see `connection.Port`."""
+
+    def joining(self, streams: Sequence[Stream]) -> None:
+        """These are about to be asked for: their messages may come from now on."""
+
+    def joined(self, streams: Sequence[Stream]) -> None:
+        """These were asked for."""
+
+    def parted(self, streams: Sequence[Stream]) -> None:
+        """Of these nothing comes any more."""
+
+
 class Requests:
-    """The repairs of one connection, and what the exchange answers.
+    """The changes and repairs of one connection, and what the exchange answers.
+
+    Args:
+        plan: What its URL names.
+        venue: The market.
+        pace: Keeps our messages within what the exchange takes.
+        log: Where events go.
+        port: Told what is carried beside the streams of the URL.
 
     Attributes:
         shutdown: Set when the exchange says that it will end the connection.
     """
 
-    def __init__(self, plan: ConnectionPlan, venue: Venue, pace: Pace, log: Any) -> None:
+    def __init__(self, plan: ConnectionPlan, venue: Venue, pace: Pace, log: Any, port: Carrier) -> None:
         self.shutdown = trio.Event()
-        self._streams = {stream.name: stream for stream in plan.streams}
+        self._carried = {stream.name: stream for stream in plan.streams}
+        self._wanted = self._carried
         self._venue = venue
         self._pace = pace
         self._log = log
-        self._wanted: dict[Stream, None] = {}  # In the order of asking.
-        self._under_way: frozenset[Stream] = frozenset()
-        self._has_wanted = trio.Event()
+        self._port = port
+        self._repairs: dict[str, None] = {}  # In the order of asking.
+        self._under_way: frozenset[str] = frozenset()
+        self._has_work = trio.Event()
+        self._part_at = -math.inf  # Not earlier, after one that failed.
         self._ids = itertools.count(1)
         self._asked_id = 0
         self._answer = ""
         self._answered = trio.Event()
         self._unknown = 0
 
+    def aim(self, streams: Sequence[Stream]) -> None:
+        """The connection should carry these from now on, and no others."""
+        self._wanted = {stream.name: stream for stream in streams}
+        self._has_work.set()
+
     def resubscribe(self, name: str) -> bool:
         """Ask for a repair of a stream, by its name; False when it is not here, or a repair is under way."""
-        stream = self._streams.get(name)
-        if stream is None or stream in self._wanted or stream in self._under_way:
+        is_here = name in self._carried and name in self._wanted
+        if not is_here or name in self._repairs or name in self._under_way:
             return False
-        self._wanted[stream] = None
-        self._has_wanted.set()
+        self._repairs[name] = None
+        self._has_work.set()
         return True
 
     async def run(self, transport: Transport) -> None:
-        """Make repairs as they are asked for, until cancelled or the connection ends."""
+        """Make changes and repairs as they are asked for, until cancelled or the connection ends."""
         while True:
-            await self._has_wanted.wait()
-            streams = tuple(itertools.islice(self._wanted, STREAMS_PER_REQUEST_MAX))
-            for stream in streams:
-                del self._wanted[stream]
-            if not self._wanted:
-                self._has_wanted = trio.Event()
-            self._under_way = frozenset(streams)
-            await self._ask(transport, "UNSUBSCRIBE", self._venue.unsubscribe, streams)
-            if await self._ask(transport, "SUBSCRIBE", self._venue.subscribe, streams):
-                self._log.info("stream_resubscribed", streams=_names(streams), count=len(streams))
-            self._under_way = frozenset()
+            if ended := self._ended(trio.current_time()):
+                await self._part(transport, ended)
+            elif new := self._new():
+                await self._join(transport, new)
+            elif repairs := tuple(itertools.islice(self._repairs, STREAMS_PER_REQUEST_MAX)):
+                await self._repair(transport, repairs)
+            else:
+                self._has_work = trio.Event()
+                with trio.move_on_at(self._part_at if self._carried.keys() - self._wanted.keys() else math.inf):
+                    await self._has_work.wait()
+
+    def _ended(self, now: float) -> list[Stream]:
+        """What is carried and should not be."""
+        if now < self._part_at:
+            return []
+        ended = (stream for name, stream in self._carried.items() if name not in self._wanted)
+        return list(itertools.islice(ended, STREAMS_PER_REQUEST_MAX))
+
+    def _new(self) -> list[Stream]:
+        """What should be carried and is not, as far as there is room."""
+        room = self._venue.limits.streams_per_connection - len(self._carried)
+        new = (stream for name, stream in self._wanted.items() if name not in self._carried)
+        return list(itertools.islice(new, max(0, min(room, STREAMS_PER_REQUEST_MAX))))
+
+    async def _part(self, transport: Transport, streams: Sequence[Stream]) -> None:
+        if not await self._ask(transport, "UNSUBSCRIBE", self._venue.unsubscribe, streams):
+            self._part_at = trio.current_time() + PART_RETRY_SEC
+            return
+        for stream in streams:
+            del self._carried[stream.name]
+            self._repairs.pop(stream.name, None)
+        self._port.parted(streams)
+        self._log.info("streams_unsubscribed", streams=_names(streams), count=len(streams))
+
+    async def _join(self, transport: Transport, streams: Sequence[Stream]) -> None:
+        self._port.joining(streams)
+        self._carried.update((stream.name, stream) for stream in streams)
+        is_done = await self._ask(transport, "SUBSCRIBE", self._venue.subscribe, streams)
+        self._port.joined(streams)
+        if is_done:
+            self._log.info("streams_subscribed", streams=_names(streams), count=len(streams))
+
+    async def _repair(self, transport: Transport, names: Sequence[str]) -> None:
+        for name in names:
+            del self._repairs[name]
+        streams = [self._carried[name] for name in names]
+        self._under_way = frozenset(names)
+        await self._ask(transport, "UNSUBSCRIBE", self._venue.unsubscribe, streams)
+        if await self._ask(transport, "SUBSCRIBE", self._venue.subscribe, streams):
+            self._log.info("stream_resubscribed", streams=_names(streams), count=len(streams))
+        self._under_way = frozenset()
 
     async def _ask(
         self,

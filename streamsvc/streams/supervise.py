@@ -4,7 +4,8 @@ Events, beside those of `connection.py`: `connection_lost` (an open connection h
 detail, status, seconds it lived), `connection_failed` (it could not be opened; the same fields), `connection_retry`
 (after_sec), `attempts_delayed` (the budget of attempts is used up, or the exchange bans us: after_sec), `route_changed`
 (from_route, to_route), with a `stream_suspect` (market, symbol, kind, stream, route, waited_sec) for what was silent
-there, `pings_dropped` (more pings came than are answered: count), `connection_renewed` (another one has taken over).
+there, `pings_dropped` (more pings came than are answered: count), `connection_renewed` (another one has taken over),
+`connection_ended` (no stream was left for it).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from streamsvc.log import logger
 from streamsvc.streams.backoff import Backoff, is_alarming, is_ban
 from streamsvc.streams.connection import Connection
 from streamsvc.streams.lines import Attempt, Line, SupervisorStatistics
+from streamsvc.streams.plan import change_plans, repeat_plans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from streamsvc.schema import Market
     from streamsvc.streams.attempts import AttemptBudget
@@ -73,24 +75,74 @@ class Supervisor:
         self._wiring = wiring
         self._numbers = itertools.count(1)
         self._all_settled = trio.Event()
-        budgets = {venue.base_url: open_budget(venue) for venue in venues.values()}
-        settings = wiring.settings
-        self._lines = [
-            Line(
-                plan,
-                venues[plan.market],
-                budgets[plan.base_url],
-                Backoff(settings.reconnect_min_sec, settings.reconnect_max_sec, wiring.rng),
-            )
-            for plan in plans
-        ]
-        self._line_by_stream = {
+        self._venues = venues
+        self._budgets = {venue.base_url: open_budget(venue) for venue in venues.values()}
+        self._lines = [self._make_line(plan) for plan in plans]
+        self._line_by_stream = self._find_lines()
+        self._nursery: trio.Nursery | None = None
+        self._closing: list[str] = []  # Connections that still say goodbye, by the name of the first copy.
+        self._ended_attempts = self._ended_reconnects = 0
+
+    def _make_line(self, plan: ConnectionPlan) -> Line:
+        settings = self._wiring.settings
+        backoff = Backoff(settings.reconnect_min_sec, settings.reconnect_max_sec, self._wiring.rng)
+        return Line(plan, self._venues[plan.market], self._budgets[plan.base_url], backoff)
+
+    def _find_lines(self) -> dict[tuple[Market, str, int], Line]:
+        return {
             (stream.market, stream.name, line.plan.copy): line for line in self._lines for stream in line.plan.streams
         }
 
     def statistics(self) -> SupervisorStatistics:
         """A look at all connections."""
-        return SupervisorStatistics({line.plan.name: line.statistics() for line in self._lines})
+        return SupervisorStatistics(
+            {line.plan.name: line.statistics() for line in self._lines}, self._ended_attempts, self._ended_reconnects
+        )
+
+    def change(self, market: Market, *, added: Iterable[Stream] = (), removed: Collection[Stream] = ()) -> None:
+        """Carry other streams of a market from now on; those that stay are not touched.
+
+        Args:
+            market: The market.
+            added: Streams that no connection carries, symbol by symbol.
+            removed: Streams that end. A connection that none is left for says goodbye.
+
+        Raises:
+            UsageError: a symbol is so long that no URL can carry it; nothing is changed.
+        """
+        lines = [line for line in self._lines if line.plan.market is market]
+        copies = self._wiring.settings.redundancy
+        plans = change_plans(
+            self._venues[market],
+            [line.plan for line in lines if not line.plan.copy],
+            added=added,
+            removed={stream.name for stream in removed},
+            taken=self._closing,
+        )
+        wanted = {plan.name: plan for plan in repeat_plans(plans, copies)}
+        for line in lines:
+            plan = wanted.pop(line.plan.name, None)
+            if plan is None:
+                self._end(line)
+            elif [stream.name for stream in plan.streams] != [stream.name for stream in line.plan.streams]:
+                line.aim(plan.streams)
+        for plan in wanted.values():
+            line = self._make_line(plan)
+            self._lines.append(line)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._run_line, line, name=plan.name)
+        self._line_by_stream = self._find_lines()
+        self._settle()
+
+    def _end(self, line: Line) -> None:
+        """No stream is left for a connection."""
+        self._lines.remove(line)
+        self._ended_attempts += line.attempts
+        self._ended_reconnects += max(0, line.attempts - 1)
+        if self._nursery is not None:
+            # None of their names is given again before all copies have said goodbye.
+            self._closing.append(line.plan.first_name)
+            line.scope.cancel()
 
     def resubscribe(self, stream: Stream, copy: int = 0) -> bool:
         """Ask for UNSUBSCRIBE and SUBSCRIBE of a stream on the connection of this copy.
@@ -117,10 +169,18 @@ class Supervisor:
         """
         self._settle()
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             for line in self._lines:
-                nursery.start_soon(self._supervise, line, name=line.plan.name)
+                nursery.start_soon(self._run_line, line, name=line.plan.name)
             await self._all_settled.wait()
             task_status.started()
+            await trio.sleep_forever()  # Without a connection too: streams may come later.
+
+    async def _run_line(self, line: Line) -> None:
+        with line.scope:
+            await self._supervise(line)
+        self._closing.remove(line.plan.first_name)
+        logger.info("connection_ended", connection=line.plan.name, attempts=line.attempts)
 
     def _settle(self, *lines: Line) -> None:
         for line in lines:
@@ -205,7 +265,7 @@ class Supervisor:
             cause = "crash"
             raise
         finally:
-            port.close(cause)
+            port.close("removed" if line.scope.cancel_called else cause)
         return fault
 
     async def _connect(self, line: Line, number: int, port: Port, attempt: Attempt) -> ConnectionFaultError:

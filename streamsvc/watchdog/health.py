@@ -117,7 +117,7 @@ class StreamHealth:
 
 
 class Health:
-    """The health of every stream that is recorded, by market and name.
+    """The health of every stream that is recorded, by market and name. Streams come and go: look at them anew each time.
 
     Args:
         streams: Every stream that may come, each name once a market.
@@ -132,8 +132,18 @@ class Health:
             for copy in range(copies)
         }
 
+    def add(self, stream: Stream) -> list[StreamHealth]:
+        """Another stream may come from now on; returns its copies."""
+        added = [StreamHealth(stream, copy) for copy in range(self.copies)]
+        self._slots.update(((stream.market, stream.name, slot.copy), slot) for slot in added)
+        return added
+
+    def remove(self, stream: Stream) -> list[StreamHealth]:
+        """A stream has ended, and no connection carries it any more; returns what was known of its copies."""
+        return [self._slots.pop((stream.market, stream.name, copy)) for copy in range(self.copies)]
+
     def slots(self) -> list[StreamHealth]:
-        """All copies of all streams, in the order in which the streams were given."""
+        """All copies of all streams, in the order in which the streams were given or added."""
         return list(self._slots.values())
 
     def streams(self) -> list[Stream]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from streamsvc.watchdog.health import StreamHealth
 
@@ -137,6 +137,11 @@ class RepairPolicy:
                 return [Repair(slot, "replace")]
         waiting = [slot for slot in slots if self._streams[slot].step(slot) == "resubscribe"]
         return [Repair(slot, "resubscribe") for slot in waiting[:RESUBSCRIBES_MAX]]
+
+    def forget(self, slots: Collection[StreamHealth]) -> None:
+        """These streams have ended."""
+        for slot in slots:
+            self._streams.pop(slot, None)
 
     def note(self, repair: Repair, now: float) -> list[StreamHealth]:
         """A repair was begun; returns the streams that it is a repair of."""

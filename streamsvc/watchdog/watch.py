@@ -25,6 +25,7 @@ from streamsvc.watchdog.repairs import RepairPolicy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
+    from streamsvc.schema import Market
     from streamsvc.venues.venue import Stream
     from streamsvc.watchdog.health import Health, StreamHealth, Timeouts
 
@@ -91,7 +92,7 @@ class Watch:
     """Judges streams, logs what changes, asks for repairs.
 
     Args:
-        health: The streams; marked by others.
+        health: The streams; marked by others, who add and remove them at any time.
         timeouts: When silence counts.
         resubscribe: Asks that a copy of a stream be unsubscribed and subscribed again; False if that cannot be begun
             now.
@@ -111,10 +112,9 @@ class Watch:
         self.timeouts = timeouts
         self._begin = {"resubscribe": resubscribe, "replace": replace}
         self._policy = RepairPolicy()
-        self._watched = {slot: _Watched(slot) for slot in health.slots()}
-        self._copies: dict[Stream, list[_Watched]] = {}
-        for watched in self._watched.values():
-            self._copies.setdefault(watched.slot.stream, []).append(watched)
+        self._health = health
+        self._watched: dict[StreamHealth, _Watched] = {}
+        self._copies: list[list[_Watched]] = []
         self._looked_at = now
         self._report = HealthReport()
 
@@ -124,9 +124,10 @@ class Watch:
 
     def silent_trades(self, now: float) -> list[Stream]:
         """Streams of trades that count as stalled now, unless they are only quiet."""
+        self._follow_streams()
         silent = {
             slot.stream: None
-            for copies in self._copies.values()
+            for copies in self._copies
             if copies[0].slot.stream.kind in TRADE_KINDS
             for slot in _unproved(copies)
             if slot.verdict(now, self.timeouts) is Verdict.STALLED
@@ -135,13 +136,26 @@ class Watch:
 
     def mark_quiet(self, streams: Collection[Stream], now: float) -> None:
         """The exchange has sent nothing more on these streams: their silence counts from now on."""
-        for copies in self._copies.values():
+        self._follow_streams()
+        for copies in self._copies:
             if not any(watched.slot.stream in streams for watched in copies):
                 continue
             for slot in _unproved(copies):
                 slot.quiet_at = now
                 self._watched[slot].silent_since = None
                 logger.info("stream_quiet", **_names(slot), age_sec=int(slot.age_sec(now) or 0.0))
+
+    def _follow_streams(self) -> None:
+        """Watch the streams that there are now."""
+        slots = self._health.slots()
+        if len(slots) == len(self._watched) and all(slot in self._watched for slot in slots):
+            return
+        self._policy.forget(self._watched.keys() - set(slots))
+        self._watched = {slot: self._watched.get(slot) or _Watched(slot) for slot in slots}
+        copies: dict[tuple[Market, str], list[_Watched]] = {}
+        for watched in self._watched.values():
+            copies.setdefault((watched.slot.stream.market, watched.slot.stream.name), []).append(watched)
+        self._copies = list(copies.values())
 
     def look(self, now: float) -> HealthReport:
         """Look at every stream, log what has changed, begin the repairs that are due; returns the totals."""
@@ -152,7 +166,8 @@ class Watch:
         stalled: list[tuple[StreamHealth, float]] = []
         late: list[_Watched] = []
         degraded = 0
-        for copies in self._copies.values():
+        self._follow_streams()
+        for copies in self._copies:
             states = []
             for watched in copies:
                 slot = watched.slot

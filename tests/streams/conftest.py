@@ -197,12 +197,26 @@ class RecordingPort:
     shed_messages: list = attrs.field(factory=list)
     causes: list = attrs.field(factory=list)
     has_room: trio.Event = attrs.field(factory=trio.Event)
+    asked: list = attrs.field(factory=list)
+    carried: list = attrs.field(factory=list)
 
     def __attrs_post_init__(self):
         self.has_room.set()
 
+    def joining(self, streams):
+        self.asked += [stream.name for stream in streams]
+
+    def joined(self, streams):
+        self.carried += [stream.name for stream in streams]
+
+    def parted(self, streams):
+        for stream in streams:
+            self.asked.remove(stream.name)
+            self.carried.remove(stream.name)
+
     def opened(self):
         self.opens += 1
+        self.carried = list(self.asked)
 
     async def wait_room(self):
         await trio.lowlevel.checkpoint()
