@@ -71,8 +71,8 @@ def _load(*, must_record: bool = True) -> LoadedSettings:
 
 
 def _hold_signals() -> None:
-    """Hold back signals that come while modules load, until `shutdown.stop_on_signals` hears them."""
-    numbers = signal.SIGTERM, signal.SIGINT
+    """Hold back signals that come while modules load, until those in `shutdown` hear them."""
+    numbers = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     for number in numbers:
         # A shell's background job begins with SIGINT ignored, and what is ignored may not be held back.

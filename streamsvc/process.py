@@ -12,7 +12,7 @@ import trio
 from streamsvc import __version__, log, service
 from streamsvc.errors import DamagedError, DiskFullError, StreamsvcError, UsageError
 from streamsvc.log import logger
-from streamsvc.shutdown import Shutdown, stop_on_signals
+from streamsvc.shutdown import Reload, Shutdown, reload_on_signals, stop_on_signals
 from streamsvc.surroundings import real_surroundings
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def run_process(loaded: LoadedSettings) -> int:
         os._exit(FAILED)
 
     async def main() -> None:
-        shutdown = Shutdown()
+        shutdown, reload = Shutdown(), Reload(loaded.without_file)
         async with trio.open_nursery() as nursery:
             await nursery.start(stop_on_signals, shutdown, stop_at_once)
-            await service.run(settings, real_surroundings(settings), shutdown=shutdown)
+            await nursery.start(reload_on_signals, reload)
+            await service.run(settings, real_surroundings(settings), shutdown=shutdown, reload=reload)
             nursery.cancel_scope.cancel()
 
     try:

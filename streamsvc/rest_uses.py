@@ -14,11 +14,11 @@ from streamsvc.integrity.clock_offset import ClockWatch
 from streamsvc.integrity.instruments import Instruments
 from streamsvc.integrity.snapshots import Snapshots
 from streamsvc.rest_governor import RestGovernor
-from streamsvc.schema import Market
 from streamsvc.venues.binance_rest import WEIGHT_PER_MIN
 
 if TYPE_CHECKING:
     from streamsvc.intake import Intake
+    from streamsvc.integrity.instruments import Symbols
     from streamsvc.integrity.ledger import Ledger
     from streamsvc.integrity.probe import Probes
     from streamsvc.persistence.nursery import Persistence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 async def use_rest(  # noqa: PLR0913 - all that REST serves
-    market: Market,
+    symbols: Symbols,
+    *,
     settings: Settings,
     around: Surroundings,
-    *,
     intake: Intake,
     ledger: Ledger,
     probes: Probes,
@@ -39,7 +39,7 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
     """Use a market's REST until cancelled.
 
     Args:
-        market: The market.
+        symbols: The market's symbols.
         settings: The settings.
         around: The machine, or doubles of it.
         intake: Where fetched rows go.
@@ -47,6 +47,7 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
         probes: Can ask this market from now on.
         persistence: Keeps bans across restarts.
     """
+    market = symbols.market
     async with around.open_client(market) as client:
         governor = RestGovernor(
             client,
@@ -79,8 +80,7 @@ async def use_rest(  # noqa: PLR0913 - all that REST serves
         )
 
         instruments = Instruments(
-            market,
-            settings.spot_symbols if market is Market.SPOT else settings.futures_symbols,
+            symbols,
             governor=governor,
             recorder=intake.fetched,
             run_blocking=around.run_blocking,

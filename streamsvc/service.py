@@ -23,7 +23,6 @@ from streamsvc.batch import open_block_channel
 from streamsvc.intake import Intake
 from streamsvc.integrity.ledger import Ledger
 from streamsvc.integrity.probe import Probes
-from streamsvc.integrity.resume import resume
 from streamsvc.integrity.segment_ids import read_ids
 from streamsvc.live import Live
 from streamsvc.log import logger
@@ -31,9 +30,16 @@ from streamsvc.persistence.nursery import Persistence, run_persistence
 from streamsvc.persistence.quarantine import Quarantine
 from streamsvc.persistence.tools import Tools
 from streamsvc.rest_uses import use_rest
-from streamsvc.schema import Kind, Market
-from streamsvc.shutdown import Shutdown, stop_after
-from streamsvc.streams.plan import ConnectionPlan, plan_connections, repeat_plans
+from streamsvc.roster.choice import Choice
+from streamsvc.roster.following import follow_changes
+from streamsvc.roster.last_run import LastRun
+from streamsvc.roster.roster import Roster
+from streamsvc.roster.store import NAME as STORE_NAME
+from streamsvc.roster.store import Store
+from streamsvc.schema import Market
+from streamsvc.settings.selection import selections_of
+from streamsvc.shutdown import Reload, Shutdown, stop_after
+from streamsvc.streams.plan import ConnectionPlan, change_plans, repeat_plans
 from streamsvc.streams.supervise import Supervisor
 from streamsvc.streams.tap import ReadTick
 from streamsvc.streams.transport import Wiring
@@ -44,10 +50,8 @@ from streamsvc.watchdog.notify import run_watchdog
 from streamsvc.watchdog.watch import Watch, run_watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
-    from streamsvc.persistence.catalogue import Catalogue
     from streamsvc.persistence.losses import Losses
     from streamsvc.settings import Settings
     from streamsvc.surroundings import Sealers, Surroundings
@@ -59,6 +63,7 @@ async def run(
     around: Surroundings,
     *,
     shutdown: Shutdown | None = None,
+    reload: Reload | None = None,
     task_status: trio.TaskStatus[Live] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Record until `shutdown` is requested or `RUN_HOURS` are over.
@@ -67,6 +72,7 @@ async def run(
         settings: What to record, and all limits.
         around: The machine, or doubles of it.
         shutdown: How to end it; the caller may keep it.
+        reload: How to have `SYMBOLS_FILE` read again; the caller may keep it.
         task_status: Told, with a view of what goes on, when the first attempts were made.
 
     Raises:
@@ -75,7 +81,9 @@ async def run(
     """
     shutdown = shutdown or Shutdown()
     venues = make_venues(settings)
-    plans = plan_all(settings, venues)
+    last_run = LastRun(Store(settings.data_dir / STORE_NAME), venues)
+    choice = Choice(selections_of(settings), await around.run_blocking(last_run.read))
+    plans = plan_all(choice, venues, settings.redundancy)
     health = Health((stream for plan in plans if not plan.copy for stream in plan.streams), settings.redundancy)
     sender, receiver = open_block_channel(settings.queue_max_bytes)
     quarantine = Quarantine()
@@ -96,13 +104,9 @@ async def run(
         wiring=_make_wiring(settings, around),
     )
 
-    def resubscribe(stream: Stream, copy: int) -> bool:
-        is_begun = supervisor.resubscribe(stream, copy)
-        if is_begun:
-            intake.chains.resubscribed(stream, around.wall_ns())
-        return is_begun
-
-    watch = _make_watch(settings, health, supervisor, resubscribe)
+    watch = _make_watch(settings, health, supervisor, partial(_resubscribe, supervisor, intake))
+    keep = partial(around.run_blocking, last_run.keep)
+    roster = Roster(choice, venues=venues, intake=intake, supervisor=supervisor, keep=keep)
     live: Live | None = None
 
     async with (
@@ -113,7 +117,7 @@ async def run(
         async with trio.open_nursery() as persistence_nursery:
             with sender, shutdown.until_begun() as begun:
                 ledger = Ledger(intake.chains, sender, around.wall_ns, settings.gap_grace_sec)
-                tools = _make_tools(settings, around, sealers, venues, intake, ledger, supervisor, shutdown)
+                tools = _make_tools(settings, around, sealers, last_run, intake, ledger, supervisor, shutdown)
                 persistence: Persistence = await persistence_nursery.start(
                     run_persistence, settings, receiver, quarantine, tools
                 )
@@ -134,6 +138,12 @@ async def run(
                 ):
                     watchdog_nursery.start_soon(shutdown.guard, part)
 
+                rest = partial(use_rest, settings=settings, around=around, intake=intake, ledger=ledger)
+                rest = partial(rest, probes=probes, persistence=persistence)
+                roster.begin_market = lambda symbols: persistence_nursery.start_soon(
+                    shutdown.guard_until_requested, partial(rest, symbols)
+                )
+
                 async def record() -> None:
                     async with trio.open_nursery() as stream_nursery:
                         shutdown.ends(stream_nursery.cancel_scope)
@@ -147,18 +157,9 @@ async def run(
                         task_status.started(live)
                         # Not earlier: what these load would hold up the first connections.
                         watchdog_nursery.start_soon(shutdown.guard, sealers.warm)
-                        for market in {plan.market for plan in plans}:
-                            use = partial(
-                                use_rest,
-                                market,
-                                settings,
-                                around,
-                                intake=intake,
-                                ledger=ledger,
-                                probes=probes,
-                                persistence=persistence,
-                            )
-                            persistence_nursery.start_soon(shutdown.guard_until_requested, use)
+                        stream_nursery.start_soon(
+                            follow_changes, roster, settings, around, reload or Reload(settings), shutdown
+                        )
                         if settings.run_hours is not None:
                             stream_nursery.start_soon(stop_after, shutdown, settings.run_hours)
 
@@ -187,13 +188,10 @@ def make_venues(settings: Settings) -> dict[Market, Venue]:
     }
 
 
-def plan_all(settings: Settings, venues: dict[Market, Venue]) -> list[ConnectionPlan]:
+def plan_all(choice: Choice, venues: Mapping[Market, Venue], copies: int) -> list[ConnectionPlan]:
     """The connections of all markets."""
-    plans = [
-        *plan_connections(venues[Market.SPOT], settings.spot_symbols, settings.spot_kinds),
-        *plan_connections(venues[Market.FUTURES], settings.futures_symbols, settings.futures_kinds),
-    ]
-    return repeat_plans(plans, settings.redundancy)
+    plans = [plan for venue in venues.values() for plan in change_plans(venue, [], added=choice.streams(venue))]
+    return repeat_plans(plans, copies)
 
 
 def _make_wiring(settings: Settings, around: Surroundings) -> Wiring:
@@ -205,6 +203,13 @@ def _make_wiring(settings: Settings, around: Surroundings) -> Wiring:
         rng=around.rng,
         settings=settings,
     )
+
+
+def _resubscribe(supervisor: Supervisor, intake: Intake, stream: Stream, copy: int) -> bool:
+    is_begun = supervisor.resubscribe(stream, copy)
+    if is_begun:
+        intake.chains.resubscribed(stream, intake.wall_ns())
+    return is_begun
 
 
 def _make_watch(
@@ -224,7 +229,7 @@ def _make_tools(  # noqa: PLR0913, PLR0917 - what persistence is given
     settings: Settings,
     around: Surroundings,
     sealers: Sealers,
-    venues: Mapping[Market, Venue],
+    last_run: LastRun,
     intake: Intake,
     ledger: Ledger,
     supervisor: Supervisor,
@@ -239,25 +244,13 @@ def _make_tools(  # noqa: PLR0913, PLR0917 - what persistence is given
         reconnects=lambda: supervisor.statistics().reconnects,
         files=around.files,
         token=around.rng.getrandbits(32),
-        resume=partial(_resume, intake, venues),
+        resume=partial(last_run.go_on, intake),
         read_ids=read_ids,
         audit=partial(sealers.run_apart, "streamsvc.integrity.audit", "unknown_gaps"),
         tell_losses=partial(_tell_losses, ledger),
         tell_waiting=around.notifier.waiting,
         guard=shutdown.guard,
     )
-
-
-def _resume(
-    intake: Intake, venues: Mapping[Market, Venue], catalogue: Catalogue, segments: Sequence[Path]
-) -> None:
-    """Blocking, before the first connection."""
-
-    def stream_of(market: Market, kind: Kind, symbol: str) -> Stream:
-        return venues[market].stream(symbol, kind)
-
-    resume(intake.chains, catalogue, segments, stream_of)
-    intake.chains.resumed()
 
 
 def _tell_losses(ledger: Ledger, losses: Losses) -> None:

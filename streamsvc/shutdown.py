@@ -1,4 +1,4 @@
-"""How the service comes to an end: on a signal, after its hours, or because a part of it failed.
+"""How the service comes to an end: on a signal, after its hours, or because a part of it failed. SIGHUP is no end.
 
 Whatever the reason, the way out is the same: the stream nursery is cancelled, the channel's ends close, the writer sees
 the end and writes what it holds. Failures are kept and raised when that is done.
@@ -16,6 +16,8 @@ from streamsvc.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from streamsvc.settings import Settings
 
 
 class Shutdown:
@@ -85,6 +87,33 @@ class Shutdown:
         with trio.CancelScope() as scope:
             self.ends(scope)
             await self.guard(task)
+
+
+class Reload:
+    """The one place where somebody asks that the symbols be read again.
+
+    Attributes:
+        without_file: The settings that hold where `SYMBOLS_FILE` says nothing.
+        ask: Told who asks; returns why nothing is done, an empty text if it is.
+    """
+
+    def __init__(self, without_file: Settings) -> None:
+        self.without_file = without_file
+        self.ask: Callable[[str], str] = lambda _source: "the service is not ready yet, and read them when it started"
+
+    def request(self, source: str) -> None:
+        """Read them again, or say why not."""
+        if reason := self.ask(source):
+            logger.warning("reload_refused", source=source, reason=reason)
+
+
+async def reload_on_signals(reload: Reload, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """SIGHUP reads the symbols again, until cancelled."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        task_status.started()
+        async for _ in signals:
+            reload.request("SIGHUP")
 
 
 async def stop_on_signals(

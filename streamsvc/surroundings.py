@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -18,6 +19,7 @@ from streamsvc.persistence.files import Files
 from streamsvc.persistence.workers import open_sealers
 from streamsvc.rest import RestClient
 from streamsvc.schema import Market
+from streamsvc.settings.watching import watch_folder
 from streamsvc.streams.attempts import AttemptBudget, shared_budget
 from streamsvc.streams.tls import make_client_context
 from streamsvc.watchdog.notify import Notifier
@@ -66,6 +68,7 @@ class Surroundings:
         notifier: Towards systemd.
         open_client: A client of a market's REST; leaving the context closes it.
         files: The disk.
+        watch_folder: Calls a function whenever something in a folder changes, until cancelled.
     """
 
     dial: Callable[[str, int], Awaitable[trio.abc.Stream]]
@@ -77,6 +80,7 @@ class Surroundings:
     rng: random.Random
     notifier: Notifier
     open_client: Callable[[Market], AbstractAsyncContextManager[Client]]
+    watch_folder: Callable[[Path, Callable[[], None]], Awaitable[None]]
     files: Files = attrs.field(factory=Files)
 
 
@@ -102,4 +106,5 @@ def real_surroundings(settings: Settings) -> Surroundings:
         rng=random.SystemRandom(),
         notifier=Notifier(os.environ, os.getpid()),
         open_client=open_client,
+        watch_folder=partial(watch_folder, trio.to_thread.run_sync),
     )

@@ -18,7 +18,7 @@ FLOORS = [
     {"integrity"},
     {"intake", "surroundings", "shutdown", "dataset"},
     {"analytics"},
-    {"live", "rest_uses"},
+    {"live", "rest_uses", "roster"},
     {"web"},
     {"service"},
     {"process", "demo", "top"},

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from streamsvc.gap import REMOVED, Note, StreamCounted, encode_note
-from streamsvc.integrity.continuity import LAG_SEC_MAX, Chain, Missing, Verdict
+from streamsvc.integrity.continuity import LAG_SEC_MAX, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard, may_be_missing
 from streamsvc.integrity.notes import filled_notes, opened_note, unrecorded_note
@@ -83,11 +83,6 @@ class Chains:
         self.doubled.discard(track)
         self.broken.discard(track)
         track.end()
-
-    def leave(self, streams: Iterable[Stream]) -> None:
-        """Of these the last run did not ask for anything any more when it ended: before `resumed`."""
-        for stream in streams:
-            self.track(stream).was_left = True
 
     def is_carried(self, stream: Stream) -> bool:
         """Whether a connection carries a stream, or is being made to."""
@@ -329,13 +324,17 @@ class Chains:
             )
         )
 
-    def resumed(self) -> None:
+    def resumed(self, *, except_for: Iterable[Stream] = ()) -> None:
         """The chains go on from an earlier run: what they miss is to be told and mended, and the next hole is its end.
 
         Replaying what the journal holds has made the chains forget that they were interrupted.
+
+        Args:
+            except_for: Streams that were not recorded on purpose when that run ended.
         """
+        left_alone = {self.track(stream) for stream in except_for}
         for track in self._tracks.values():
-            if track.is_recorded and not track.was_left:
+            if track.is_recorded and track not in left_alone:
                 track.chain.interrupt("restart")
             else:
                 track.leave()

@@ -1,9 +1,9 @@
 """Records what the exchange says of each recorded symbol: tick size, step size, status, contract type, as sent.
 
-One `exchangeInfo` a look serves the rows and the check of the symbols. A row is written of every symbol at the start
-and at the first look of every UTC day, so that each day's folder has it, and of a symbol whose text is not the one that
-was recorded last. Days are those of the exchange's clock, which also decides the folder. What was recorded is known for
-one run: a restart records every symbol again.
+One `exchangeInfo` a look serves the rows, the check of the symbols, and the choice of those that are recorded. A row is
+written of every symbol at the start and at the first look of every UTC day, so that each day's folder has it, and of a
+symbol whose text is not the one that was recorded last. Days are those of the exchange's clock, which also decides the
+folder. What was recorded is known for one run: a restart records every symbol again.
 
 Without an answer recording goes on (the rows of earlier days are there), and it is asked again, more and more rarely.
 """
@@ -27,7 +27,7 @@ from streamsvc.watchdog.symbols import SYMBOLS_TOLD_MAX, SymbolCheck
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 
     from streamsvc.integrity.backfill import Governor
     from streamsvc.schema import Market
@@ -37,6 +37,8 @@ RETRY_MIN_SEC: Final = 5.0
 RETRY_MAX_SEC: Final = 3600.0
 MIDNIGHT_SPREAD_SEC: Final = 60.0
 """The first look of a day comes within this, not in the second in which everybody asks."""
+PAUSE_SEC: Final = 10.0
+"""Between two looks, whoever asks: an answer of spot has 20 MB."""
 ROWS_A_BLOCK: Final = 100
 """A spot symbol has up to 6 KB: a block stays below a megabyte, and room is waited for between two."""
 
@@ -55,6 +57,32 @@ class Recorder(Protocol):
 
     def record_instruments(self, market: Market, time_ms: int, symbols: Sequence[tuple[str, bytes]]) -> None:
         """Record symbols of an answer, right after `wait_room`."""
+
+
+class Symbols(Protocol):
+    """The symbols of a market, which may be others at any time; see `roster.market_symbols`."""
+
+    @property
+    def market(self) -> Market:
+        """The market."""
+
+    @property
+    def meant(self) -> Container[str]:
+        """Every symbol that is meant, by its name or by a pattern; it never changes once given."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Those that are meant by their name."""
+
+    @property
+    def recorded(self) -> Container[str]:
+        """Those that are recorded, or about to be."""
+
+    def hear(self, statuses: Mapping[str, str]) -> None:
+        """The exchange has told the status of every symbol."""
+
+    async def wait_asked(self) -> None:
+        """Wait until the exchange should be asked again before its time."""
 
 
 @attrs.frozen
@@ -121,8 +149,7 @@ class Instruments:
     """Keeps one market's instruments recorded.
 
     Args:
-        market: The market.
-        symbols: The recorded symbols.
+        symbols: The symbols of the market.
         governor: The way of its requests.
         recorder: Where rows go.
         run_blocking: Runs a synchronous function and its arguments off the loop.
@@ -132,8 +159,7 @@ class Instruments:
 
     def __init__(  # noqa: PLR0913 - what it joins
         self,
-        market: Market,
-        symbols: Iterable[str],
+        symbols: Symbols,
         *,
         governor: Governor,
         recorder: Recorder,
@@ -141,15 +167,15 @@ class Instruments:
         interval_sec: float,
         rng: random.Random,
     ) -> None:
-        self._market = market
-        self._symbols = frozenset(symbols)
+        self._market = symbols.market
+        self._symbols = symbols
         self._governor = governor
         self._recorder = recorder
         self._run_blocking = run_blocking
         self._interval_sec = interval_sec
         self._rng = rng
         self._recorded = Recorded()
-        self._check = SymbolCheck(market, self._symbols)
+        self._check = SymbolCheck(symbols.market)
         self._failures = 0
 
     async def run(self) -> NoReturn:
@@ -161,17 +187,23 @@ class Instruments:
                 await trio.sleep(self._tell_failed(fault))
                 continue
             self._failures = 0
-            self._check.look(info.statuses)
+            self._check.look(info.statuses, self._symbols.names)
+            self._symbols.hear(info.statuses)
             await self._record(info)
-            await trio.sleep(next_look_sec(info.server_time_ms, self._interval_sec, self._rng))
+            await trio.sleep(PAUSE_SEC)
+            with trio.move_on_after(next_look_sec(info.server_time_ms, self._interval_sec, self._rng) - PAUSE_SEC):
+                await self._symbols.wait_asked()
 
     async def _fetch(self) -> ExchangeInfo:
         body = await self._governor.get(exchange_info_request(self._market), Urgency.NORMAL)
         # 20 MB of spot take 20 to 30 ms to read; in a thread the loop waits for the longest call of the decoder only.
-        return await self._run_blocking(parse_exchange_info, body, self._symbols)
+        return await self._run_blocking(parse_exchange_info, body, self._symbols.meant)
 
     async def _record(self, info: ExchangeInfo) -> None:
-        due = self._recorded.due(info.server_time_ms, info.symbols)
+        # Of what a pattern means, what is traded; of a name also that it is not traded.
+        names, recorded = self._symbols.names, self._symbols.recorded
+        symbols = {one: raw for one, raw in info.symbols.items() if one in recorded or one in names}
+        due = self._recorded.due(info.server_time_ms, symbols)
         for begin in range(0, len(due), ROWS_A_BLOCK):
             part = due[begin : begin + ROWS_A_BLOCK]
             await self._recorder.wait_room()

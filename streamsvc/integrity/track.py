@@ -32,7 +32,6 @@ class Track:
         open: Those of them that are open.
         connection: The newest that is open, or that was last.
         is_recorded: Whether it is; else only what it lacks, and where it had come to, are of interest.
-        was_left: Whether the last run had stopped to record it before it ended, on purpose.
     """
 
     __slots__ = (
@@ -53,12 +52,10 @@ class Track:
         "seen_until",
         "stream",
         "takeover",
-        "was_left",
     )
 
     def __init__(self, stream: Stream) -> None:
         self.chain = Chain()
-        self.was_left = False
         self.broken: Break | None = None
         self.seen = Seen()
         self.begin(stream)

@@ -125,10 +125,10 @@ def switch(default: bool, sentence: str) -> Any:
 
 
 def symbols(sentence: str) -> Any:
-    """A comma-separated list of symbols: upper case, each once, in the order given."""
+    """A comma-separated list of symbols and patterns: upper case, each once, in the order given."""
     allowed = (
-        f"symbols separated by commas, e.g. BTCUSDT,ETHUSDT: letters, digits, '-', '_', '.', at most "
-        f"{SYMBOL_CHARACTERS_MAX} characters each and {SYMBOLS_MAX} symbols"
+        f"symbols and patterns separated by commas, e.g. BTCUSDT,*USDC: letters, digits, '-', '_', '.', '*' for any "
+        f"text and '?' for one character, at most {SYMBOL_CHARACTERS_MAX} characters each and {SYMBOLS_MAX} symbols"
     )
     return _field((), Setting(lambda text: parse_symbols(split_list(text)), allowed, "", sentence))
 

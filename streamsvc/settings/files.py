@@ -104,12 +104,24 @@ def read_symbols_file(path: Path) -> dict[str, Any]:
         UsageError: each line of its text is something wrong with the file.
     """
     try:
-        document = _structure_document(tomllib.loads(read_small_file(path).decode()), SymbolsDocument)
+        return parse_symbols_file(read_small_file(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error) or type(error).__name__) from error
+
+
+def parse_symbols_file(content: bytes) -> dict[str, Any]:
+    """The same of a file that has been read.
+
+    Raises:
+        UsageError: each line of its text is something wrong with the file.
+    """
+    try:
+        document = _structure_document(tomllib.loads(content.decode()), SymbolsDocument)
     except cattrs.ClassValidationError as group:
         raise UsageError("\n".join(cattrs.transform_error(group, "file", format_exception=_describe))) from group
     except UnicodeDecodeError as error:
         raise UsageError("it is not UTF-8 text") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(str(error) or type(error).__name__) from error
     found: dict[str, Any] = {}
     wrong: list[str] = []

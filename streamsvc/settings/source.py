@@ -50,11 +50,13 @@ class LoadedSettings:
         settings: The settings in force.
         sources: By attribute, where its value came from; what is not in it is the default.
         unknown: Names in `.env` that are no variable of ours.
+        without_file: The settings that were in force without `SYMBOLS_FILE`, for when that changes.
     """
 
     settings: Settings
     sources: Mapping[str, ValueSource]
     unknown: tuple[str, ...]
+    without_file: Settings
 
     def log_warnings(self) -> None:
         """Log what is set and has no effect."""
@@ -107,24 +109,27 @@ def load_settings(environ: Mapping[str, str], working_folder: Path, *, must_reco
     texts, sources = _merge(dotenv, environ)
     settings = _structure(texts, sources, faults)
     from_files: dict[str, Any] = {}
+    symbols: dict[str, Any] = {}
     if settings.symbols_file:
         try:
-            from_files |= read_symbols_file(settings.symbols_file)
+            symbols = read_symbols_file(settings.symbols_file)
         except UsageError as error:
             for reason in str(error).splitlines():
                 faults.add("symbols_file", texts["symbols_file"], sources["symbols_file"], reason)
     if settings.binance_api_key_file:
         from_files |= _read_api_key_file(settings, sources, faults)
-    settings = attrs.evolve(settings, **from_files)
+    without_file = attrs.evolve(settings, **from_files)
+    settings = attrs.evolve(without_file, **symbols)
     if settings.binance_api_key:
         hide_secret(settings.binance_api_key.reveal())
-    sources |= dict.fromkeys(from_files, "file")
+    sources |= dict.fromkeys(from_files | symbols, "file")
     _check_together(settings, sources, faults)
     if must_record and not (settings.spot_symbols or settings.futures_symbols):
         _check_recording(faults)
     faults.raise_if_any()
     known = {name.upper() for name in _ATTRIBUTES}
-    return LoadedSettings(settings, sources, tuple(name for name in dotenv if name not in known))
+    unknown = tuple(name for name in dotenv if name not in known)
+    return LoadedSettings(settings, sources, unknown, without_file)
 
 
 def _merge(dotenv: Mapping[str, str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, ValueSource]]:

@@ -21,6 +21,7 @@ SECRET_CHARACTERS_MIN: Final = 8
 SECRET_CHARACTERS_MAX: Final = 4096
 FILE_BYTES_MAX: Final = 1 << 20
 _SYMBOL_PUNCTUATION = "-_."
+_WILDCARDS = "*?"
 
 
 class SecretStr:
@@ -60,14 +61,12 @@ def split_list(text: str) -> list[str]:
 
 
 def parse_symbols(items: Iterable[str]) -> tuple[str, ...]:
-    """Symbols in upper case, each once; ValueError names the first that cannot be one."""
+    """Symbols and patterns of symbols in upper case, each once; ValueError names the first that cannot be one."""
     found: dict[str, None] = {}
     for item in items:
         symbol = item.upper()
         if not 0 < len(symbol) <= SYMBOL_CHARACTERS_MAX:
             raise ValueError(f"{symbol[:SYMBOL_CHARACTERS_MAX]!r} is too long" if symbol else "an empty symbol")
-        if "*" in symbol:
-            raise ValueError(f"{symbol!r} is a pattern, and patterns are not supported yet")
         wrong = next((character for character in symbol if not _fits_symbol(character)), None)
         if wrong is not None:
             raise ValueError(f"{symbol!r} has a {wrong!r}")
@@ -77,9 +76,14 @@ def parse_symbols(items: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def is_pattern(symbol: str) -> bool:
+    """Whether a text means all symbols that fit it; see `selection`."""
+    return any(character in symbol for character in _WILDCARDS)
+
+
 def _fits_symbol(character: str) -> bool:
     if character.isascii():
-        return character.isalnum() or character in _SYMBOL_PUNCTUATION
+        return character.isalnum() or character in _SYMBOL_PUNCTUATION or character in _WILDCARDS
     return character.isprintable()
 
 

@@ -48,12 +48,14 @@ def _check_certificate(path: Path) -> None:
 class Settings:
     """All settings in force. Sizes in MB are of 1,048,576 bytes."""
 
-    spot_symbols: tuple[str, ...] = symbols("Symbols of the spot market to record.")
-    futures_symbols: tuple[str, ...] = symbols("Symbols of the USD-M futures market to record.")
+    spot_symbols: tuple[str, ...] = symbols("Symbols of the spot market to record, and patterns such as *USDT.")
+    futures_symbols: tuple[str, ...] = symbols(
+        "Symbols of the USD-M futures market to record, and patterns such as *USDT."
+    )
     symbols_file: Path | None = optional_file(
         read_small_file,
         "a TOML file of at most 1 MB",
-        "Tables [spot] and [futures] with symbols and kinds; what it says wins over the variables.",
+        "Tables [spot] and [futures] with symbols and kinds; it wins over the variables, and is watched while it runs.",
     )
     spot_kinds: tuple[Kind, ...] = kinds(Market.SPOT, "Kinds of message recorded of each spot symbol.")
     futures_kinds: tuple[Kind, ...] = kinds(Market.FUTURES, "Kinds of message recorded of each futures symbol.")

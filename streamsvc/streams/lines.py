@@ -66,9 +66,7 @@ class SupervisorStatistics:
     @property
     def reconnects(self) -> int:
         """Attempts beyond the first of each connection."""
-        return self.ended_reconnects + sum(
-            max(0, connection.attempts - 1) for connection in self.connections.values()
-        )
+        return self.ended_reconnects + sum(max(0, connection.attempts - 1) for connection in self.connections.values())
 
 
 class Attempt:

@@ -117,7 +117,7 @@ class StreamHealth:
 
 
 class Health:
-    """The health of every stream that is recorded, by market and name. Streams come and go: look at them anew each time.
+    """The health of every stream that is recorded, by market and name; streams come and go.
 
     Args:
         streams: Every stream that may come, each name once a market.

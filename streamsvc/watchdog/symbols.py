@@ -1,4 +1,4 @@
-"""Compares the configured symbols with what the exchange lists.
+"""Compares the symbols that the settings name with what the exchange lists.
 
 A stream of a symbol that does not exist is accepted and silent, and one of a symbol that is halted or was taken off the
 list falls silent: the log names them at the first look, and again whenever there are others.
@@ -24,25 +24,24 @@ class SymbolCheck:
 
     Args:
         market: The market.
-        symbols: The configured symbols.
     """
 
-    def __init__(self, market: Market, symbols: Iterable[str]) -> None:
+    def __init__(self, market: Market) -> None:
         self._market = market
-        self._wanted = sorted(set(symbols))
         self._is_checked = False
         self._unknown: list[str] = []
         self._halted: list[str] = []
 
-    def look(self, statuses: Mapping[str, str]) -> None:
-        """Take the status of every symbol of the market, and tell what is not as it was."""
-        unknown = [symbol for symbol in self._wanted if symbol not in statuses]
-        halted = [symbol for symbol in self._wanted if statuses.get(symbol, _TRADING) != _TRADING]
+    def look(self, statuses: Mapping[str, str], symbols: Iterable[str]) -> None:
+        """Take the status of every symbol of the market, and tell what is not as it was of the configured ones."""
+        wanted = sorted(set(symbols))
+        unknown = [symbol for symbol in wanted if symbol not in statuses]
+        halted = [symbol for symbol in wanted if statuses.get(symbol, _TRADING) != _TRADING]
         market = self._market.label
         if unknown and unknown != self._unknown:
             logger.error("symbol_unknown", market=market, symbols=unknown[:SYMBOLS_TOLD_MAX], count=len(unknown))
         if halted and halted != self._halted:
             logger.warning("symbol_not_trading", market=market, symbols=halted[:SYMBOLS_TOLD_MAX], count=len(halted))
         if not self._is_checked:
-            logger.info("symbols_checked", market=market, symbols=len(self._wanted), unknown=len(unknown))
+            logger.info("symbols_checked", market=market, symbols=len(wanted), unknown=len(unknown))
         self._is_checked, self._unknown, self._halted = True, unknown, halted

@@ -22,7 +22,8 @@ from streamsvc.rest import RestUnavailableError
 from streamsvc.schema import Kind, Market
 from streamsvc.service import run
 from streamsvc.settings import Settings
-from streamsvc.shutdown import Shutdown
+from streamsvc.settings.files import read_symbols_file
+from streamsvc.shutdown import Reload, Shutdown
 from streamsvc.simulator.exchange import Exchange
 from streamsvc.simulator.market import Activity
 from streamsvc.simulator.options import default_options
@@ -44,10 +45,12 @@ class Recording:
     Attributes:
         live: The view that it gives of itself.
         shutdown: How to end it.
+        reload: How to have the symbols file read again.
     """
 
     live: Live
     shutdown: Shutdown
+    reload: Reload
 
 
 class World:
@@ -73,6 +76,7 @@ class World:
         capacity_bytes: What lies between the ends of a connection.
         draw_lag_sec: How much later than said a new connection brings everything it hears, if set.
         message_bytes_max: What the last run takes for one message.
+        folder_watchers: Told when a file in a folder changes, by folder.
         wires: The recorder's ends of all connections, oldest first, with their hosts.
         lives: The views of all runs.
     """
@@ -100,6 +104,7 @@ class World:
         self.capacity_bytes = CAPACITY_BYTES
         self.draw_lag_sec = None
         self.message_bytes_max = 0
+        self.folder_watchers = {}
         self.wires = []
         self.lives = []
         self.descriptors = _open_descriptors()
@@ -210,7 +215,22 @@ class World:
             notifier=Notifier(environ, 1, send=lambda data, _address: self.notified.note(data.decode())),
             open_client=partial(WireClient, self),
             files=self.files,
+            watch_folder=self.watch_folder,
         )
+
+    async def watch_folder(self, folder, on_change):
+        """Tell of changes that `write_symbols` makes, until cancelled."""
+        self.folder_watchers[folder] = on_change
+        try:
+            await trio.sleep_forever()
+        finally:
+            del self.folder_watchers[folder]
+
+    def write_symbols(self, path, text):
+        """Write a symbols file, and tell who watches its folder."""
+        path.write_text(text)
+        if path.parent in self.folder_watchers:
+            self.folder_watchers[path.parent]()
 
     async def until(self, holds, *, every_sec):
         """Wait until something holds that nobody tells of."""
@@ -223,12 +243,16 @@ class World:
     async def recording(self, *, hours_max=8, **changes):
         """Run the service around the body, and stop it in good order."""
         shutdown = Shutdown()
+        base = self.settings(**changes)
+        reload, settings = Reload(base), base
+        if base.symbols_file is not None:
+            settings = attrs.evolve(base, **read_symbols_file(base.symbols_file))
         with trio.fail_after(hours_max * 3600):
             async with trio.open_nursery() as nursery:
-                start = partial(run, self.settings(**changes), self.surroundings(), shutdown=shutdown)
+                start = partial(run, settings, self.surroundings(), shutdown=shutdown, reload=reload)
                 live = await nursery.start(start)
                 self.lives.append(live)
-                yield Recording(live, shutdown)
+                yield Recording(live, shutdown, reload)
                 shutdown.request("test")
 
     async def recover(self, **changes):

@@ -172,6 +172,24 @@ class Exchange:
         self.blocks.append(symbols)
 
 
+class Symbols:
+    """Plain names, all recorded."""
+
+    market = SPOT
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.meant = self.names = self.recorded = names
+        self.heard: list[dict[str, str]] = []
+        self.asked = trio.Event()
+
+    def hear(self, statuses: dict[str, str]) -> None:
+        self.heard.append(statuses)
+
+    async def wait_asked(self) -> None:
+        await self.asked.wait()
+        self.asked = trio.Event()
+
+
 def body_of(*symbols: str) -> bytes:
     infos = [json.loads(text()) | {"symbol": symbol} for symbol in symbols]
     return json.dumps({"serverTime": 5, "symbols": infos}).encode()
@@ -183,8 +201,7 @@ async def look(exchange: Exchange, *symbols: str, seconds: float = 10.0, blockin
         return function(*args)
 
     one = Instruments(
-        SPOT,
-        symbols,
+        Symbols(symbols),
         governor=exchange,
         recorder=exchange,
         run_blocking=blocking or in_line,

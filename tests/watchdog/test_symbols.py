@@ -10,10 +10,10 @@ from streamsvc.watchdog.symbols import SYMBOLS_TOLD_MAX, SymbolCheck
 
 def looked(symbols: list[str], *answers: dict[str, str]) -> list[dict]:
     """The events of looks at these answers."""
-    check = SymbolCheck(Market.SPOT, symbols)
+    check = SymbolCheck(Market.SPOT)
     with capture_logs() as events:
         for statuses in answers:
-            check.look(statuses)
+            check.look(statuses, symbols)
     return events
 
 

@@ -1,0 +1,54 @@
+"""A market's symbols as those see them who ask the exchange about them; see `integrity.instruments.Symbols`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
+    from streamsvc.roster.roster import Roster
+    from streamsvc.schema import Market
+
+
+class MarketSymbols:
+    """The symbols of one market.
+
+    Attributes:
+        market: The market.
+    """
+
+    def __init__(self, roster: Roster, market: Market) -> None:
+        self._roster = roster
+        self.market = market
+        self._asked = trio.Event()
+
+    @property
+    def meant(self) -> Container[str]:
+        """Every symbol that is meant, by its name or by a pattern."""
+        return self._roster.choice.selection(self.market)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that are meant by their name."""
+        return self._roster.choice.selection(self.market).names
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """Those that are recorded, or about to be."""
+        return self._roster.recorded(self.market)
+
+    def hear(self, statuses: Mapping[str, str]) -> None:
+        """The exchange has told the status of every symbol."""
+        self._roster.hear(self.market, statuses)
+
+    def ask_again(self) -> None:
+        """Have the exchange asked soon."""
+        self._asked.set()
+
+    async def wait_asked(self) -> None:
+        """Wait until the exchange should be asked again before its time."""
+        await self._asked.wait()
+        self._asked = trio.Event()

@@ -1,0 +1,79 @@
+"""Tells when something in a folder changes, by the kernel's notifications. The only importer of watchfiles."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from streamsvc.log import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+DEBOUNCE_MS: Final = 1000
+"""An editor's write, sync and rename are one change; who never stops to write is read once in so long."""
+STEP_MS: Final = 200
+"""A change is over when nothing has happened for so long."""
+RETRY_SEC: Final = 60.0
+"""A folder that cannot be watched, as one that is not there, is tried again after this."""
+
+
+async def watch_folder(
+    run_blocking: Callable[..., Awaitable[Any]], folder: Path, on_change: Callable[[], None]
+) -> None:
+    """Tell of changes of the files in a folder, until cancelled.
+
+    The folder and not the file, because many editors, and those who deploy, rename a new file over the old one.
+
+    Args:
+        run_blocking: Runs a function off the loop: the library takes a while to load.
+        folder: The folder.
+        on_change: Called after every change, in Trio's thread.
+    """
+    while True:
+        awatch = await run_blocking(_load)
+        try:
+            await _watch(awatch, folder, on_change)
+        except OSError as error:
+            logger.warning("symbols_watch_failed", detail=str(error), retry_sec=RETRY_SEC)
+        await trio.sleep(RETRY_SEC)
+        on_change()  # It may have changed meanwhile.
+
+
+def _load() -> Any:
+    from watchfiles import awatch  # noqa: PLC0415 - costs 30 ms, and not everybody has a symbols file
+
+    return awatch
+
+
+async def _watch(awatch: Any, folder: Path, on_change: Callable[[], None]) -> None:
+    stop = threading.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_with, stop)
+        changes = awatch(
+            folder,
+            watch_filter=None,
+            debounce=DEBOUNCE_MS,
+            step=STEP_MS,
+            stop_event=stop,
+            force_polling=False,
+            recursive=False,
+            ignore_permission_denied=False,
+        )
+        with suppress(StopAsyncIteration):
+            while True:
+                await anext(changes)
+                on_change()
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_with(stop: threading.Event) -> None:
+    """Let the library's thread end as soon as we are cancelled: it cannot be interrupted, but it looks at this."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        stop.set()
