@@ -13,8 +13,8 @@ NOTE_KIND = 0
 
 REMOVED = "removed"
 """The cause of what was not recorded because nobody asked for it: the stream was removed, and added again later."""
-UNRECORDED = "it was not recorded: the stream had been removed"
-"""The reason why nobody fetches that."""
+REMOVED_REASON = "it was not asked for: the stream had been removed, or its symbol was not traded"
+"""What people are told of it."""
 
 
 class GapOpened(msgspec.Struct, frozen=True, tag="opened", tag_field="note"):

@@ -9,7 +9,7 @@ from streamsvc.gap import REMOVED, Note, StreamCounted, encode_note
 from streamsvc.integrity.continuity import LAG_SEC_MAX, Missing, Verdict
 from streamsvc.integrity.ledger import Overdue
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard, may_be_missing
-from streamsvc.integrity.notes import filled_notes, opened_note, unrecorded_note
+from streamsvc.integrity.notes import filled_notes, opened_note
 from streamsvc.integrity.sequence import covered
 from streamsvc.integrity.track import Track, heard_of
 from streamsvc.log import logger
@@ -147,9 +147,7 @@ class Chains:
         notes: list[Note] = []
         for one in chain.untold():
             notes.append(opened_note(track, one, now_ns))
-            if one.cause == REMOVED:
-                # Nobody asked for it, so nobody waits for it.
-                notes.append(unrecorded_note(track, one, now_ns))
+            if one.cause == REMOVED:  # Nobody asked for it, so nobody waits for it.
                 chain.forget(one.epoch, one.first, one.last)
         notes += filled_notes(track, now_ns)
         chain.filled.clear()

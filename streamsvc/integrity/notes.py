@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamsvc.gap import UNRECORDED, GapFilled, GapGivenUp, GapOpened
+from streamsvc.gap import GapFilled, GapOpened
 from streamsvc.integrity.sequence import Coverage, IdRange
 
 if TYPE_CHECKING:
@@ -26,13 +26,6 @@ def opened_note(track: Track, one: Missing, now_ns: int) -> GapOpened:
         cause=one.cause,
         connection=track.connection,
         opened_ns=now_ns,
-    )
-
-
-def unrecorded_note(track: Track, one: Missing, now_ns: int) -> GapGivenUp:
-    """Ids of a stream were not asked for."""
-    return GapGivenUp(
-        **track.labels, epoch=one.epoch, first_id=one.first, last_id=one.last, reason=UNRECORDED, closed_ns=now_ns
     )
 
 

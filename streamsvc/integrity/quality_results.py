@@ -215,14 +215,15 @@ class DayQuality:
         """One sentence."""
         what = f"{self.date}: {len(self.streams):,} streams, {self.total('messages'):,} messages"
         unknown = sum(gap.status == "unknown" for gap in self.gaps)
+        losses = sum(gap.is_loss for gap in self.gaps)
         if self.errors or unknown:
-            gaps = f"{len(self.gaps):,} gaps, of which the ledger does not know {unknown:,}"
+            gaps = f"{losses:,} gaps, of which the ledger does not know {unknown:,}"
             return f"DAMAGED: {what}; {len(self.errors):,} files cannot be used, {gaps}"
-        if self.gaps or self.recorded.lacking_ns > _TAIL_NS:
+        if losses or self.recorded.lacking_ns > _TAIL_NS:
             late = f"; its last {self.recorded.lacking_ns / 3.6e12:.1f} h were not recorded"
             share = "" if self.ids_share is None else f", {percent(self.ids_share)} of the ids are there"
             tail = late if self.recorded.lacking_ns > _TAIL_NS else ""
-            return f"INCOMPLETE: {what}; {len(self.gaps):,} gaps, all in the ledger{share}{tail}"
+            return f"INCOMPLETE: {what}; {losses:,} gaps, all in the ledger{share}{tail}"
         return f"COMPLETE: {what}; no id is missing of any kind whose ids chain"
 
 

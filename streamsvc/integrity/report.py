@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from streamsvc.integrity.sequence import Coverage, IdRange
+from streamsvc.persistence.gap_table import UNRECORDED
 from streamsvc.schema import CHAINED_KINDS, MARKETS_BY_LABEL, Kind
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Gap:
         epoch: How many times the exchange had started its ids over.
         first_missing_id: The first one; of `kline_1m`, whose candles have no id, the minute's number since 1970.
         last_missing_id: The last one.
-        status: `open` or `unrepairable`, as the ledger has it; `unknown` if the ledger does not know of it.
+        status: `open`, `unrepairable` or `unrecorded`, as the ledger has it; `unknown` if it does not know of it.
         cause: Why they did not come, as the ledger has it, else `unknown`.
         reason: Why they cannot be fetched, for people; None unless it is so.
         connection: The number of the connection that brought what lies behind them.
@@ -55,6 +56,11 @@ class Gap:
     first_time_ns: int | None = None
     last_time_ns: int | None = None
     opened_ns: int | None = None
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether anybody had asked for them."""
+        return self.status != UNRECORDED
 
     @property
     def ids(self) -> int | None:
@@ -158,10 +164,18 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 complete; 1 ids are missing, and the ledger knows; 3 damage, or ids are missing that it does not know."""
+        """0 complete; 1 ids are missing, and the ledger knows; 3 damage, or ids are missing that it does not know.
+
+        What nobody had asked for is not missing.
+        """
         if self.errors or self.unknown:
             return DAMAGED
-        return KNOWN_LOSS if self.gaps else COMPLETE
+        return KNOWN_LOSS if self.losses else COMPLETE
+
+    @property
+    def losses(self) -> int:
+        """Gaps of what somebody had asked for."""
+        return sum(gap.is_loss for gap in self.gaps)
 
     @property
     def unknown(self) -> int:
@@ -171,7 +185,7 @@ class Report:
     @property
     def missing_ids(self) -> int:
         """Missing ids of all gaps, of kinds whose ids count their messages."""
-        return sum(gap.ids or 0 for gap in self.gaps)
+        return sum(gap.ids or 0 for gap in self.gaps if gap.is_loss)
 
     @property
     def gaps_by_status(self) -> dict[str, int]:
@@ -229,10 +243,10 @@ class Report:
         """One sentence."""
         what = f"{self.files:,} files, {self.rows:,} rows" + (f" of {self.day}" if self.day else "")
         if self.errors or self.unknown:
-            gaps = f"{len(self.gaps):,} gaps, of which the ledger does not know {self.unknown:,}"
+            gaps = f"{self.losses:,} gaps, of which the ledger does not know {self.unknown:,}"
             return f"DAMAGED: {what}; {len(self.errors):,} errors, {gaps}"
-        if self.gaps:
-            return f"INCOMPLETE: {what}; {len(self.gaps):,} gaps, all in the ledger"
+        if self.losses:
+            return f"INCOMPLETE: {what}; {self.losses:,} gaps, all in the ledger"
         return f"COMPLETE: {what}; no id is missing of any kind whose ids chain, nothing is there twice"
 
 

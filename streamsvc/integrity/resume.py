@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import msgspec
 
-from streamsvc.gap import NOTE_KIND, GapGivenUp, GapOpened, decode_note
+from streamsvc.gap import NOTE_KIND, REMOVED, GapGivenUp, GapOpened, decode_note
 from streamsvc.integrity.ledger import missing_of
 from streamsvc.integrity.listening import WINDOW_KINDS, Break, Heard
 from streamsvc.integrity.sequence import covered
@@ -245,6 +245,8 @@ def _read_note(known: _Known, text: bytes) -> None:
     if track is None:
         return
     match note:
+        case GapOpened(cause=cause) if cause == REMOVED:
+            track.chain.reach(note.epoch, note.last_id)
         case GapOpened():
             track.chain.miss(missing_of(note))
         case GapGivenUp():

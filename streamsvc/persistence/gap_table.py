@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from streamsvc.gap import GapFilled, GapGivenUp, GapOpened, StreamCounted, decode_note
+from streamsvc.gap import REMOVED, REMOVED_REASON, GapFilled, GapGivenUp, GapOpened, StreamCounted, decode_note
 from streamsvc.schema import CHAINED_KINDS, Kind
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ create index gaps_of_stream on gaps (market, symbol, kind, epoch, first_id)
 
 _CHAINED = frozenset(kind.label for kind in CHAINED_KINDS)
 
-OPEN, REPAIRED, UNREPAIRABLE = "open", "repaired", "unrepairable"
+OPEN, REPAIRED, UNREPAIRABLE, UNRECORDED = "open", "repaired", "unrepairable", "unrecorded"
+"""What is unrecorded is no loss: nobody had asked for it."""
 
 _ALL = """
 select market, symbol, kind, epoch, first_id, last_id, first_time_ns, last_time_ns, cause, connection, status, reason,
@@ -72,7 +73,7 @@ class GapRow:
         last_time_ns: Event time of the first message behind it, None if it is not known.
         cause: Why they did not come.
         connection: The number of the connection that brought what lies behind it, None if it is not known.
-        status: `open`, `repaired` or `unrepairable`.
+        status: `open`, `repaired`, `unrepairable` or `unrecorded`.
         reason: Why it cannot be repaired, None unless it is so.
         opened_ns: When it was told.
         closed_ns: When it was repaired or given up.
@@ -178,6 +179,7 @@ def open_rows_before(connection: Connection, stream: tuple[str, str, str], epoch
 
 
 def _row_of(note: GapOpened) -> GapRow:
+    is_removed = note.cause == REMOVED
     return GapRow(
         market=note.market,
         symbol=note.symbol,
@@ -189,10 +191,10 @@ def _row_of(note: GapOpened) -> GapRow:
         last_time_ns=note.last_time_ns,
         cause=note.cause,
         connection=note.connection,
-        status=OPEN,
-        reason=None,
+        status=UNRECORDED if is_removed else OPEN,
+        reason=REMOVED_REASON if is_removed else None,
         opened_ns=note.opened_ns,
-        closed_ns=None,
+        closed_ns=note.opened_ns if is_removed else None,
     )
 
 

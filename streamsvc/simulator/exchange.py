@@ -16,6 +16,7 @@ from streamsvc.simulator.frames import PING, frame
 from streamsvc.simulator.http import Answer, serve_http
 from streamsvc.simulator.hub import StreamFault
 from streamsvc.simulator.ledger import Ledger
+from streamsvc.simulator.market import Activity
 from streamsvc.simulator.options import default_options
 from streamsvc.simulator.transport import (
     GOODBYE_TIMEOUT_SEC,
@@ -297,6 +298,19 @@ class Exchange:
         self.venues[market].rest.change_symbol(
             symbol, **{name: value for name, value in changes.items() if value is not None}
         )
+
+    def list_symbol(
+        self, market: Market, symbol: str, *, trades_per_sec: float = 5.0, quotes_per_sec: float = 20.0
+    ) -> None:
+        """Open the market of a symbol that there is not, or not any more, in a synthetic market.
+
+        Who has subscribed to its streams already hears them from now on. One that was delisted keeps its activity.
+        """
+        self.venues[market].list_symbol(symbol, Activity(trades_per_sec, quotes_per_sec))
+
+    def delist_symbol(self, market: Market, symbol: str, *, is_absent: bool = False) -> None:
+        """Close the market of a symbol: its streams fall silent, `exchangeInfo` has another status, or it not at all."""
+        self.venues[market].delist_symbol(symbol, is_absent=is_absent)
 
     # The door
 

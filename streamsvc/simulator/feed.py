@@ -143,6 +143,13 @@ class Feed:
             self._close_candle(now_us)
         self._plan()
 
+    def skip_to(self, now_us: int) -> None:
+        """Go on from this time, without what timers would have told since they were fired last."""
+        self._candle = Candle(minute_of(now_us), self._candle.close)
+        self._kline_due_us = NEVER_US
+        self._mark_price_due_us = {every_us: _next_multiple(now_us, every_us) for every_us in self._mark_price_due_us}
+        self._plan()
+
     def snapshot(self, limit: int) -> Snapshot:
         """The book as it stands."""
         bids, asks = (self._level_texts(side.top(limit)) for side in self.book.sides)

@@ -146,6 +146,11 @@ class Hub:
             self._subscribed_again.unpark_all()
         return channel
 
+    def listed(self) -> None:
+        """There are streams that were not: who asked for them in vain hears them from now on."""
+        for session in self.sessions.values():
+            session.ask_again()
+
     def unsubscribe(self, session: Session, form: Form, channel: Channel) -> None:
         """End that."""
         sessions = channel.forms[form]

@@ -10,6 +10,8 @@ import attrs
 from streamsvc.schema import Market
 
 SPOT_TEXT_DECIMALS = 8
+HALTED_STATUS = {Market.SPOT: "BREAK", Market.FUTURES: "SETTLING"}
+"""What `exchangeInfo` says of a symbol that is not traded any more."""
 _QUOTES = ("USDT", "USDC", "FDUSD", "BTC", "ETH", "BNB", "EUR", "TRY")
 _KNOWN = {  # symbol: price in ticks, decimals of price and quantity on spot, then on futures
     "BTCUSDT": ((6_150_000, 2, 5), (615_000, 1, 3)),

@@ -101,6 +101,12 @@ class SymbolMarket:
             else:
                 return
 
+    def skip_to(self, now_us: int) -> None:
+        """Go on from this time: nothing has happened since the market was moved on last. Ids and book stay."""
+        self.next_order_us = now_us
+        self._wait()
+        self.feed.skip_to(now_us)
+
     @property
     def next_due_us(self) -> int:
         """When something happens next."""

@@ -154,6 +154,21 @@ class ChangeSymbol(Order, kw_only=True):
     tick_size: str | None = None
 
 
+class ListSymbol(Order, kw_only=True):
+    """`list_symbol`: a symbol's market opens; one that was delisted goes on."""
+
+    symbol: str
+    trades_per_sec: float = 5.0
+    quotes_per_sec: float = 20.0
+
+
+class DelistSymbol(Order, kw_only=True):
+    """`delist_symbol`: a symbol's market closes; with `is_absent` REST does not know it any more."""
+
+    symbol: str
+    is_absent: bool = False
+
+
 class RefuseUpgrades(Order, kw_only=True):
     """`refuse_upgrades`: upgrades are answered with this status; without `count` until lifted."""
 
@@ -222,6 +237,11 @@ _ORDERS: dict[str, tuple[type[Order], Callable[..., int | None]]] = {
         ChangeSymbol,
         lambda x, o: x.change_symbol(o.where, o.symbol, status=o.status, tick_size=o.tick_size),
     ),
+    "list_symbol": (
+        ListSymbol,
+        lambda x, o: x.list_symbol(o.where, o.symbol, trades_per_sec=o.trades_per_sec, quotes_per_sec=o.quotes_per_sec),
+    ),
+    "delist_symbol": (DelistSymbol, lambda x, o: x.delist_symbol(o.where, o.symbol, is_absent=o.is_absent)),
     "refuse_connections": (Order, lambda x, o: x.refuse_connections(o.where)),
     "refuse_upgrades": (
         RefuseUpgrades,

@@ -345,6 +345,13 @@ class Session:
             if form is not None and channel is not None:
                 self._hub.unsubscribe(self, form, channel)
 
+    def ask_again(self) -> None:
+        """Hear what there was not when it was asked for, if there is now."""
+        for name, (form, channel) in self._subscriptions.items():
+            if channel is None:
+                channel = self._hub.subscribe(self, name, self.endpoint.route, form)
+                self._subscriptions[name] = form, channel
+
     def _set_combined(self, is_combined: bool) -> None:
         """Change the form of every stream, as the exchange does."""
         names = tuple(self._subscriptions)

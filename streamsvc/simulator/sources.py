@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from streamsvc.simulator.instruments import default_instrument, symbol_info
+from streamsvc.simulator.instruments import HALTED_STATUS, changed_info, default_instrument, symbol_info
 from streamsvc.simulator.market import Activity, SymbolMarket
 from streamsvc.simulator.streams import ALL_SYMBOLS, Stream
 
@@ -77,18 +77,46 @@ class SyntheticSource:
         history_trades_max: int = HISTORY_TRADES_MAX,
     ) -> None:
         self.market = market
-        self._markets = {
-            symbol: SymbolMarket(
-                market,
-                default_instrument(market, symbol),
-                activity,
-                seed=seed,
-                start_us=start_us,
-                history_trades_max=history_trades_max,
-            )
-            for symbol, activity in symbols.items()
-        }
-        self._histories = {symbol: one.feed.history for symbol, one in self._markets.items()}
+        self._seed = seed
+        self._history_trades_max = history_trades_max
+        self._markets: dict[str, SymbolMarket] = {}
+        self._histories: dict[str, History] = {}
+        self._delisted: dict[str, SymbolMarket] = {}
+        for symbol, activity in symbols.items():
+            self._open(symbol, activity, start_us)
+
+    def _open(self, symbol: str, activity: Activity, start_us: int) -> None:
+        one = SymbolMarket(
+            self.market,
+            default_instrument(self.market, symbol),
+            activity,
+            seed=self._seed,
+            start_us=start_us,
+            history_trades_max=self._history_trades_max,
+        )
+        self._markets[symbol], self._histories[symbol] = one, one.feed.history
+
+    def list_symbol(self, symbol: str, activity: Activity, now_us: int) -> None:
+        """Open the market of a symbol; one that was delisted goes on with the ids that it had come to."""
+        if symbol in self._markets:
+            raise KeyError(symbol)
+        one = self._delisted.pop(symbol, None)
+        if one is None:
+            self._open(symbol, activity, now_us)
+        else:
+            one.skip_to(now_us)
+            self._markets[symbol], self._histories[symbol] = one, one.feed.history
+
+    def delist_symbol(self, symbol: str, *, is_absent: bool) -> None:
+        """Close the market of a symbol: nothing of it is sent any more.
+
+        Args:
+            symbol: The symbol.
+            is_absent: Whether REST does not know it any more; else its status says that it is not traded.
+        """
+        self._delisted[symbol] = self._markets.pop(symbol)
+        if is_absent:
+            del self._histories[symbol]
 
     def histories(self) -> Mapping[str, History]:
         """The past of every symbol."""
@@ -96,7 +124,12 @@ class SyntheticSource:
 
     def symbol_infos(self) -> list[dict[str, Any]]:
         """The entries of `exchangeInfo`'s `symbols`."""
-        return [symbol_info(self.market, one.feed.instrument) for one in self._markets.values()]
+        halted = HALTED_STATUS[self.market]
+        return [symbol_info(self.market, one.feed.instrument) for one in self._markets.values()] + [
+            changed_info(symbol_info(self.market, one.feed.instrument), status=halted)
+            for symbol, one in self._delisted.items()
+            if symbol in self._histories
+        ]
 
     def watch(self, stream: Stream) -> str | None:
         """Make messages for a stream from now on."""

@@ -15,11 +15,13 @@ from streamsvc.simulator.limits import AttemptBudget
 from streamsvc.simulator.requests import parse_endpoint
 from streamsvc.simulator.rest import RestApi
 from streamsvc.simulator.session import Session
+from streamsvc.simulator.sources import SyntheticSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamsvc.simulator.ledger import Ledger
+    from streamsvc.simulator.market import Activity
     from streamsvc.simulator.options import MarketOptions
     from streamsvc.simulator.requests import Endpoint
     from streamsvc.simulator.sources import Source
@@ -98,6 +100,7 @@ class Venue:
         self.rest_faults: list[RestFault] = []
         self.told = trio.Event()
         self.done = trio.Event()
+        self._symbols_changed = trio.Event()
         self._attempts = AttemptBudget(options.attempts_max)
         self._now_us = now_us
         self._numbers = numbers
@@ -125,8 +128,26 @@ class Venue:
             reached_us = min(now_us, max(reached_us, source.next_due_us()) + STEP_US_MAX)
             hub.publish(source.advance(reached_us))
             behind = reached_us < now_us
-            await trio.sleep(0 if behind else max(TICK_SEC, (source.next_due_us() - now_us) / 1e6))
+            with trio.move_on_after(0 if behind else max(TICK_SEC, (source.next_due_us() - now_us) / 1e6)):
+                await self._symbols_changed.wait()
+                self._symbols_changed = trio.Event()
+                reached_us = self._now_us()
         self.done.set()
+
+    def list_symbol(self, symbol: str, activity: Activity) -> None:
+        """Open the market of a symbol."""
+        self._synthetic().list_symbol(symbol, activity, self._now_us())
+        self._symbols_changed.set()
+        self.hub.listed()
+
+    def delist_symbol(self, symbol: str, *, is_absent: bool) -> None:
+        """Close it."""
+        self._synthetic().delist_symbol(symbol, is_absent=is_absent)
+
+    def _synthetic(self) -> SyntheticSource:
+        if not isinstance(self.source, SyntheticSource):
+            raise KeyError("market to open or close a symbol in: a recording has the symbols that it has")
+        return self.source
 
     async def handle(self, transport: Transport, request: Request) -> Answer | Upgrade | None:
         """Answer one HTTP request, or open a WebSocket connection."""

@@ -2,6 +2,8 @@
 
 import trio
 
+from streamsvc.persistence.catalogue import Catalogue
+from streamsvc.persistence.layout import DataFolder
 from streamsvc.schema import Market
 
 THREE = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
@@ -31,3 +33,47 @@ async def test_a_file_that_changes_adds_and_removes(world, tmp_path):
     assert 1 == len(world.dials)
     report = world.verify_complete()
     assert [] == report.gaps
+
+
+async def test_a_symbol_that_is_removed_and_added_again(world, tmp_path):
+    """What lies between was not asked for: the ledger has it with that cause, nothing of it is fetched or missed."""
+    world.has_rest = True
+    await world.open_exchange(symbols=THREE)
+    file = tmp_path / "symbols.toml"
+    kinds = ("trade", "depth", "bookTicker")
+    world.write_symbols(file, table(*THREE, kinds=kinds))
+    async with world.recording(spot_symbols=(), symbols_file=file):
+        await trio.sleep(120)
+        world.write_symbols(file, table("BTCUSDT", "BNBUSDT", kinds=kinds))
+        await trio.sleep(120)
+        world.write_symbols(file, table(*THREE, kinds=kinds))
+        await trio.sleep(120)
+    assert [] == world.log.events("gap_opened")
+    assert [] == world.log.events("backfilled")
+    report = world.verify_complete()
+    assert 0 == report.exit_code
+    rows = Catalogue(DataFolder(world.folder).catalogue).gaps()
+    assert {("ETHUSDT", kind, "removed", "unrecorded") for kind in kinds} == {
+        (row.symbol, row.kind, row.cause, row.status) for row in rows
+    }
+
+
+async def test_a_stream_that_comes_back_after_a_restart(world, tmp_path):
+    """What an earlier run had left alone is nobody's loss either: added at the start, or while the next run goes on."""
+    world.has_rest = True
+    await world.open_exchange(symbols=THREE)
+    file = tmp_path / "symbols.toml"
+    for symbols, later in ((THREE, THREE[:1]), (THREE[:1], THREE[:1]), (THREE[:2], THREE)):
+        world.write_symbols(file, table(*symbols))
+        async with world.recording(spot_symbols=(), symbols_file=file):
+            await trio.sleep(60)
+            world.write_symbols(file, table(*later))
+            await trio.sleep(60)
+        await trio.sleep(30)
+    report = world.verify_complete()
+    assert 0 == report.exit_code
+    rows = Catalogue(DataFolder(world.folder).catalogue).gaps()
+    assert {("BTCUSDT", "restart"), ("ETHUSDT", "removed"), ("BNBUSDT", "removed")} == {
+        (row.symbol, row.cause) for row in rows if row.kind == "trade"
+    }
+    assert {"BTCUSDT"} == {event["symbol"] for event in world.log.events("backfilled")}
