@@ -129,7 +129,7 @@ async def run(
                 )
 
                 probes = Probes(intake.chains)
-                look = partial(run_watch, watch, settings.health_check_interval, probes.quiet)
+                look = partial(run_watch, watch, settings.health_check_interval, probes.quiet, roster.ended)
                 watchdog_nursery.start_soon(shutdown.guard_until_requested, look)
                 for part in (
                     partial(run_watchdog, around.notifier, partial(live.is_writer_alive, around.notifier.watchdog_sec)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
 
     from streamsvc.roster.roster import Roster
     from streamsvc.schema import Market
+
+
+CHECK_MIN_SEC: Final = 600.0
+"""So often the exchange is asked for its list at most because a stream has fallen silent."""
+CHECK_SEC_MAX: Final = 5.0
+"""Longer than this nobody waits for an answer: a stall must not hide behind a slow REST."""
 
 
 class MarketSymbols:
@@ -24,6 +31,8 @@ class MarketSymbols:
         self._roster = roster
         self.market = market
         self._asked = trio.Event()
+        self._heard = trio.Event()
+        self._checked_at = -math.inf
 
     @property
     def meant(self) -> Container[str]:
@@ -43,6 +52,9 @@ class MarketSymbols:
     def hear(self, statuses: Mapping[str, str]) -> None:
         """The exchange has told the status of every symbol."""
         self._roster.hear(self.market, statuses)
+        self._checked_at = trio.current_time()
+        self._heard.set()
+        self._heard = trio.Event()
 
     def ask_again(self) -> None:
         """Have the exchange asked soon."""
@@ -52,3 +64,12 @@ class MarketSymbols:
         """Wait until the exchange should be asked again before its time."""
         await self._asked.wait()
         self._asked = trio.Event()
+
+    async def check(self) -> None:
+        """Have the exchange asked now, unless that was done a moment ago, and wait for its answer, but not for long."""
+        if trio.current_time() - self._checked_at < CHECK_MIN_SEC:
+            return
+        self._checked_at = trio.current_time()
+        self.ask_again()
+        with trio.move_on_after(CHECK_SEC_MAX):
+            await self._heard.wait()

@@ -21,7 +21,7 @@ from streamsvc.roster.store import recorded_of
 from streamsvc.schema import Market
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from streamsvc.roster.choice import Choice
     from streamsvc.roster.store import Recorded
@@ -97,6 +97,15 @@ class Roster:
     def recorded(self, market: Market) -> frozenset[str]:
         """The symbols of a market that are recorded, or about to be."""
         return frozenset(self.choice.wanted(market).symbols)
+
+    async def ended(self, streams: Sequence[Stream]) -> list[Stream]:
+        """Which of these streams, which have fallen silent, are of symbols that are not traded any more.
+
+        The exchange is asked, at a bounded rate and for a bounded time.
+        """
+        for market in {stream.market for stream in streams}:
+            await self._symbols[market].check()
+        return [stream for stream in streams if stream.symbol not in self.recorded(stream.market)]
 
     def select(self, selections: Selections, source: str, *, is_asked: bool = False) -> None:
         """The settings mean something else from now on.

@@ -134,6 +134,22 @@ class Watch:
         }
         return list(silent)
 
+    def newly_silent(self, now: float) -> list[Stream]:
+        """Streams that the next look will find stalled, and has not told of yet."""
+        self._follow_streams()
+        silent = {
+            watched.slot.stream: None
+            for watched in self._watched.values()
+            if not watched.is_stalled and watched.slot.verdict(now, self.timeouts) is Verdict.STALLED
+        }
+        return list(silent)
+
+    def excuse(self, streams: Collection[Stream], now: float) -> None:
+        """There is nothing that these streams should say: their silence counts from now on."""
+        for slot in self._watched:
+            if slot.stream in streams:
+                slot.quiet_at = now
+
     def mark_quiet(self, streams: Collection[Stream], now: float) -> None:
         """The exchange has sent nothing more on these streams: their silence counts from now on."""
         self._follow_streams()
@@ -263,7 +279,10 @@ def _unproved(copies: Sequence[_Watched]) -> list[StreamHealth]:
 
 
 async def run_watch(
-    watch: Watch, interval_sec: float, ask_quiet: Callable[[Sequence[Stream]], Awaitable[Collection[Stream]]]
+    watch: Watch,
+    interval_sec: float,
+    ask_quiet: Callable[[Sequence[Stream]], Awaitable[Collection[Stream]]],
+    ask_ended: Callable[[Sequence[Stream]], Awaitable[Collection[Stream]]],
 ) -> None:
     """Look once an interval, until cancelled. A look that comes late does not make the next ones late.
 
@@ -271,11 +290,15 @@ async def run_watch(
         watch: What looks.
         interval_sec: The interval.
         ask_quiet: Of silent streams of trades, gives those that are known to be only quiet; its time is bounded.
+        ask_ended: Of streams that have just fallen silent, gives those of symbols that are not traded any more; its
+            time is bounded too.
     """
     next_look = trio.current_time()
     while True:
         next_look = max(next_look + interval_sec, trio.current_time())
         await trio.sleep_until(next_look)
+        if silent := watch.newly_silent(trio.current_time()):
+            watch.excuse(await ask_ended(silent), trio.current_time())
         if silent := watch.silent_trades(trio.current_time()):
             watch.mark_quiet(await ask_quiet(silent), trio.current_time())
         watch.look(trio.current_time())

@@ -8,7 +8,7 @@ from streamsvc.schema import Market
 from streamsvc.simulator.market import Activity
 
 SPOT = Market.SPOT
-LIVELY = Activity(2.0, 4.0)
+LIVELY = Activity(0.5, 0.5)
 HOURLY = {"instruments_interval_sec": 3600.0}
 
 
@@ -38,7 +38,7 @@ async def test_a_listing_and_a_delisting(world):
     wanted = {"spot_symbols": ("LUNAUSDT", "*USDT"), "max_connection_age_sec": 604_800}
     async with world.recording(**wanted, **HOURLY, health_check_interval=300, parquet_rotate_sec=3600) as recording:
         await trio.sleep(1000)
-        exchange.list_symbol(SPOT, "NEWUSDT", trades_per_sec=2.0, quotes_per_sec=4.0)
+        exchange.list_symbol(SPOT, "NEWUSDT", trades_per_sec=0.5, quotes_per_sec=0.5)
         exchange.delist_symbol(SPOT, "LUNAUSDT")
         await trio.sleep(3600)
         assert {"BTCUSDT", "ETHUSDT", "NEWUSDT"} == recorded(recording)

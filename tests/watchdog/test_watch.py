@@ -255,6 +255,9 @@ async def test_looks_come_once_an_interval(mock_clock):
         def silent_trades(self, _now: float) -> list:
             return []
 
+        def newly_silent(self, _now: float) -> list:
+            return []
+
         def look(self, now: float) -> None:
             looks.append(now - start)
             if len(looks) == 2:
@@ -263,7 +266,7 @@ async def test_looks_come_once_an_interval(mock_clock):
     start = trio.current_time()
     mock_clock.autojump_threshold = 0
     with trio.move_on_after(131):
-        await run_watch(Slow(), INTERVAL_SEC, nobody_knows)
+        await run_watch(Slow(), INTERVAL_SEC, nobody_knows, nobody_knows)
     assert [25, 50, 80, 105, 130] == pytest.approx(looks)
 
 
@@ -279,7 +282,7 @@ async def test_a_stall_while_the_task_runs(autojump_clock):
     )
     desk.health.subscribed(desk.streams, trio.current_time(), connection="futures-1")
     with capture_logs() as events, trio.move_on_after(180) as scope:
-        await run_watch(watch, INTERVAL_SEC, nobody_knows)
+        await run_watch(watch, INTERVAL_SEC, nobody_knows, nobody_knows)
     assert scope.cancelled_caught
     assert ["resubscribe"] == [step for _, step, _ in desk.asked]
     assert 1 == sum(event["event"] == "stream_stalled" for event in events)
@@ -304,7 +307,7 @@ async def test_trades_that_are_only_quiet_are_no_stall(autojump_clock):
 
     desk.health.subscribed(desk.streams, trio.current_time(), connection="futures-1")
     with capture_logs() as events, trio.move_on_after(600):
-        await run_watch(watch, INTERVAL_SEC, ask)
+        await run_watch(watch, INTERVAL_SEC, ask, nobody_knows)
     assert [] == desk.asked
     assert [175, 350, 525] == pytest.approx(asked_at)
     assert {"health", "stream_quiet"} == {event["event"] for event in events} - {"stream_suspect"}
