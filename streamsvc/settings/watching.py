@@ -18,6 +18,8 @@ DEBOUNCE_MS: Final = 1000
 """An editor's write, sync and rename are one change; who never stops to write is read once in so long."""
 STEP_MS: Final = 200
 """A change is over when nothing has happened for so long."""
+QUIET_MS: Final = 2000
+"""The library tells of so long a quiet; the first one shows that the watch has begun."""
 RETRY_SEC: Final = 60.0
 """A folder that cannot be watched, as one that is not there, is tried again after this."""
 
@@ -54,20 +56,25 @@ async def _watch(awatch: Any, folder: Path, on_change: Callable[[], None]) -> No
     stop = threading.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_with, stop)
+        is_begun = False
         changes = awatch(
             folder,
             watch_filter=None,
             debounce=DEBOUNCE_MS,
             step=STEP_MS,
             stop_event=stop,
+            rust_timeout=QUIET_MS,
+            yield_on_timeout=True,
             force_polling=False,
             recursive=False,
             ignore_permission_denied=False,
         )
         with suppress(StopAsyncIteration):
             while True:
-                await anext(changes)
-                on_change()
+                has_changed = bool(await anext(changes))
+                if has_changed or not is_begun:
+                    on_change()  # What changed before the watch had begun, nobody would tell.
+                is_begun = True
         nursery.cancel_scope.cancel()
 
 

@@ -309,7 +309,7 @@ class Exchange:
         self.venues[market].list_symbol(symbol, Activity(trades_per_sec, quotes_per_sec))
 
     def delist_symbol(self, market: Market, symbol: str, *, is_absent: bool = False) -> None:
-        """Close the market of a symbol: its streams fall silent, `exchangeInfo` has another status, or it not at all."""
+        """Close the market of a symbol: its streams fall silent, `exchangeInfo` has another status, or has it not."""
         self.venues[market].delist_symbol(symbol, is_absent=is_absent)
 
     # The door

@@ -349,8 +349,7 @@ class Session:
         """Hear what there was not when it was asked for, if there is now."""
         for name, (form, channel) in self._subscriptions.items():
             if channel is None:
-                channel = self._hub.subscribe(self, name, self.endpoint.route, form)
-                self._subscriptions[name] = form, channel
+                self._subscriptions[name] = form, self._hub.subscribe(self, name, self.endpoint.route, form)
 
     def _set_combined(self, is_combined: bool) -> None:
         """Change the form of every stream, as the exchange does."""

@@ -22,6 +22,8 @@ NEEDED = {
     "fail_rest": {"status": 500},
     "ban": {"seconds": 1},
     "change_symbol": {"symbol": "BTCUSDT"},
+    "list_symbol": {"symbol": "NEWUSDT"},
+    "delist_symbol": {"symbol": "BTCUSDT"},
     "refuse_upgrades": {"status": 403},
 } | {
     name: {"stream": "btcusdt@trade"}
@@ -52,3 +54,9 @@ def test_an_order_that_lacks_something_is_refused(name):
 def test_a_market_that_is_not_there():
     with pytest.raises(OrderError, match="futures"):
         carry_out(exchange(), "cut", b'{"market":"futures"}')
+
+
+@pytest.mark.parametrize(("name", "symbol"), [("list_symbol", "BTCUSDT"), ("delist_symbol", "NEWUSDT")])
+def test_a_symbol_that_is_there_already_or_not_at_all(name, symbol):
+    with pytest.raises(OrderError, match=symbol):
+        carry_out(exchange(), name, json.dumps({"market": "spot", "symbol": symbol}).encode())
