@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 CHECK_MIN_SEC: Final = 600.0
-"""So often the exchange is asked for its list at most because a stream has fallen silent."""
+CHECK_WAIT_SEC_MAX: Final = 4 * 3600.0
+"""Between two looks at the list because a stream has fallen silent; the wait doubles while they find nothing: an answer
+of spot has 20 MB, and a quiet market has many symbols that say nothing for a while."""
 CHECK_SEC_MAX: Final = 5.0
 """Longer than this nobody waits for an answer: a stall must not hide behind a slow REST."""
 
@@ -33,6 +35,7 @@ class MarketSymbols:
         self._asked = trio.Event()
         self._heard = trio.Event()
         self._checked_at = -math.inf
+        self._check_wait_sec = CHECK_MIN_SEC
 
     @property
     def meant(self) -> Container[str]:
@@ -66,10 +69,13 @@ class MarketSymbols:
         self._asked = trio.Event()
 
     async def check(self) -> None:
-        """Have the exchange asked now, unless that was done a moment ago, and wait for its answer, but not for long."""
-        if trio.current_time() - self._checked_at < CHECK_MIN_SEC:
+        """Have the exchange asked now, unless that was done a while ago, and wait for its answer, but not for long."""
+        if trio.current_time() - self._checked_at < self._check_wait_sec:
             return
         self._checked_at = trio.current_time()
+        recorded = self.recorded
         self.ask_again()
         with trio.move_on_after(CHECK_SEC_MAX):
             await self._heard.wait()
+        is_useless = recorded <= self.recorded
+        self._check_wait_sec = min(2 * self._check_wait_sec, CHECK_WAIT_SEC_MAX) if is_useless else CHECK_MIN_SEC

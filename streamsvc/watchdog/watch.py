@@ -135,14 +135,24 @@ class Watch:
         return list(silent)
 
     def newly_silent(self, now: float) -> list[Stream]:
-        """Streams that the next look will find stalled, and has not told of yet."""
+        """Streams that the next look will find stalled, has not told of yet, and of whose symbol nothing else came."""
         self._follow_streams()
-        silent = {
-            watched.slot.stream: None
-            for watched in self._watched.values()
-            if not watched.is_stalled and watched.slot.verdict(now, self.timeouts) is Verdict.STALLED
-        }
-        return list(silent)
+        silent: list[tuple[StreamHealth, float]] = []
+        for watched in self._watched.values():
+            slot = watched.slot
+            if not watched.is_stalled and slot.verdict(now, self.timeouts) is Verdict.STALLED:
+                silent.append((slot, now - (self.timeouts.of(slot.stream.kind) or 0.0)))
+        if not silent:
+            return []
+        heard: dict[tuple[Market, str], float] = {}
+        for slot in self._watched:
+            place = slot.stream.market, slot.stream.symbol
+            heard[place] = max(
+                heard.get(place, -math.inf), -math.inf if slot.last_message is None else slot.last_message
+            )
+        return list(
+            dict.fromkeys(one.stream for one, since in silent if heard[one.stream.market, one.stream.symbol] <= since)
+        )
 
     def excuse(self, streams: Collection[Stream], now: float) -> None:
         """There is nothing that these streams should say: their silence counts from now on."""

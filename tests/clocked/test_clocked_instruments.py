@@ -83,7 +83,7 @@ async def test_every_utc_day_begins_with_a_row_of_each_symbol(world, record, wal
         assert 0 <= seconds - TO_MIDNIGHT_SEC <= 61
         assert row.raw == again.raw
     looks = asked_at(world)
-    assert 6 <= len(looks) <= 7
+    assert 6 <= len(looks) <= 12  # Some because a symbol has said nothing for long.
     assert [] == world.log.events("instrument_changed")
 
 
