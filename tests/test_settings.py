@@ -21,7 +21,7 @@ from streamsvc.settings import Settings
 from streamsvc.settings.fields import setting_of
 from streamsvc.settings.show import env_example, setting_rows
 from streamsvc.settings.source import LoadedSettings, load_settings
-from streamsvc.settings.values import SYMBOLS_MAX, parse_symbols
+from streamsvc.settings.values import SYMBOLS_MAX, is_pattern, parse_symbols
 
 NOWHERE = Path("/nonexistent")
 SPOT = {"SPOT_SYMBOLS": "BTCUSDT"}
@@ -222,8 +222,8 @@ WRONG = {
         "btcusdt@trade",
         "A\x07",
         "A\u200b",
-        "*USDT",
-        "A?b",
+        "[A-Z]USDT",
+        "**" + "X" * 63,
         "X" * 65,
         "..\\x",
         "\ud800",
@@ -414,7 +414,8 @@ def test_any_list_of_symbols_is_taken_or_refused(items):
     assert len(set(symbols)) == len(symbols)
     assert symbols == parse_symbols(symbols)
     for symbol in symbols:
-        assert not set(symbol) & set(" \t\n/@?&=#,*%\\\"'<>|\0")
+        wildcards = set("*?") if is_pattern(symbol) else set()
+        assert not (set(symbol) - wildcards) & set(" \t\n/@?&=#,*%\\\"'<>|\0")
         assert symbol.isprintable()
 
 

@@ -32,7 +32,7 @@ async def test_a_pattern_means_what_is_traded(world):
 
 
 async def test_a_listing_and_a_delisting(world):
-    """Within the hour the new symbol joins; the old one ends without an alarm, and is recorded again when it is back."""
+    """Within the hour the new symbol joins; the old one ends without an alarm, and is back when it is traded."""
     world.has_rest = True
     exchange = await world.open_exchange(symbols=("BTCUSDT", "ETHUSDT", "LUNAUSDT"), activity=LIVELY)
     wanted = {"spot_symbols": ("LUNAUSDT", "*USDT"), "max_connection_age_sec": 604_800}

@@ -33,13 +33,14 @@ async def test_rest_that_is_down(world, fault):
 
 
 async def test_a_symbol_that_nobody_knows(world):
-    """The log names it once; the others are recorded."""
+    """The log names it once, nobody waits for its messages, and the others are recorded."""
     world.has_rest = True
     await world.open_exchange()
     async with world.recording(spot_symbols=("BTCUSDT", "TYPOUSDT")):
         await trio.sleep(100)
     assert [["TYPOUSDT"]] == [event["symbols"] for event in world.log.events("symbol_unknown", market="spot")]
-    assert {"TYPOUSDT"} == {event["symbol"] for event in world.log.events("stream_suspect")}
+    assert [("TYPOUSDT", "absent")] == [(one["symbol"], one["status"]) for one in world.log.events("symbol_delisted")]
+    assert [] == world.log.events("stream_suspect")
     assert {} == lacking(world.verify_complete())
 
 

@@ -45,7 +45,7 @@ def test_a_write_that_fails_leaves_what_was_kept(tmp_path):
     store = Store(tmp_path / NAME)
     store.write(recorded_of([TRADES]))
     (tmp_path / "symbols.json.new").mkdir()
-    with pytest.raises(OSError, match="symbols.json.new"):
+    with pytest.raises(OSError, match=r"symbols\.json\.new"):
         store.write(recorded_of([OTHER]))
     assert recorded_of([TRADES]) == Store(tmp_path / NAME).read()
 

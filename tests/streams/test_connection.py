@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -269,6 +270,66 @@ async def test_our_messages_stay_within_the_budget(autojump_clock, doubles, exch
     per_sec = spot.limits.messages_per_sec
     assert len(heard) > 60
     assert all(late - early > 1 for early, late in zip(heard, heard[per_sec:], strict=False))
+
+
+async def test_hundreds_of_streams_that_come_and_go(autojump_clock, attempt, doubles, exchange, spot, nursery):
+    """Few requests, within the budget; what ends makes room first, so that the exchange never has too many at once."""
+    kept = plan_connections(spot, [f"S{n}USDT" for n in range(1000)], [Kind.TRADE])[0].streams
+    carried, most = set(), []
+
+    async def answer(peer, text):
+        request = json.loads(text)
+        change = carried.update if request["method"] == "SUBSCRIBE" else carried.difference_update
+        change(request["params"])
+        most.append(len(carried))
+        await peer.say(json.dumps({"result": None, "id": request["id"]}))
+
+    async def serve(peer):
+        await peer.accept()
+        carried.update(peer.target.rpartition("=")[2].split("/"))
+        await peer.answer(answer)
+
+    exchange.serve = serve
+    it = attempt()
+    it.plan = attrs.evolve(it.plan, streams=kept[:300])
+    it.connection = Connection(it.plan, 1, venue=spot, port=it.port, wiring=doubles.wiring(exchange))
+    nursery.start_soon(it.run)
+    await trio.sleep(1)
+    new = [spot.stream(f"N{n}USDT", Kind.TRADE) for n in range(900)]
+    it.connection.aim([*kept[:100], *new])
+    await trio.sleep(20)
+    expected = {stream.name for stream in (*kept[:100], *new)}
+    assert expected == carried == set(it.port.carried)
+    heard = [at for at, event in exchange.peers[0].heard if isinstance(event, TextMessage)]
+    assert 2 + 9 == len(heard)
+    per_sec = spot.limits.messages_per_sec
+    assert all(late - early > 1 for early, late in zip(heard, heard[per_sec:], strict=False))
+    assert spot.limits.streams_per_connection >= max(most)
+    assert it.connection.is_up
+
+
+async def test_a_change_before_the_connection_stands(autojump_clock, attempt, exchange, spot, nursery):
+    """The URL has been sent: what is another is asked for as soon as that can be."""
+    texts = []
+
+    async def answer(peer, text):
+        request = json.loads(text)
+        texts.append((request["method"], request["params"]))
+        await peer.say(json.dumps({"result": None, "id": request["id"]}))
+
+    async def serve(peer):
+        await trio.sleep(5)
+        await peer.accept()
+        await peer.answer(answer)
+
+    exchange.serve = serve
+    it = attempt()
+    nursery.start_soon(it.run)
+    await trio.sleep(2)
+    it.connection.aim([it.plan.streams[0], spot.stream("ETHUSDT", Kind.TRADE)])
+    await trio.sleep(10)
+    assert [("UNSUBSCRIBE", ["btcusdt@depth@100ms"]), ("SUBSCRIBE", ["ethusdt@trade"])] == texts
+    assert ["btcusdt@trade", "ethusdt@trade"] == it.port.carried
 
 
 async def test_server_shutdown(autojump_clock, attempt, exchange, nursery):
