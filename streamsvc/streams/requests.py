@@ -39,6 +39,10 @@ _TEXT_LOGGED_BYTES = 200
 _SHUTDOWN = "serverShutdown"
 
 
+LINGER_SEC = 2.0
+"""So long messages are still expected of a stream after the answer to its UNSUBSCRIBE: some were under way."""
+
+
 class Pace:
     """Keeps what we send within the messages a second that the exchange takes."""
 
@@ -89,6 +93,8 @@ class Requests:
         self._under_way: frozenset[str] = frozenset()
         self._has_work = trio.Event()
         self._part_at = -math.inf  # Not earlier, after one that failed.
+        self._lingering: dict[str, Stream] = {}  # Unsubscribed, until `_linger_until`.
+        self._linger_until = math.inf
         self._ids = itertools.count(1)
         self._asked_id = 0
         self._answer = ""
@@ -120,8 +126,17 @@ class Requests:
                 await self._repair(transport, repairs)
             else:
                 self._has_work = trio.Event()
-                with trio.move_on_at(self._part_at if self._carried.keys() - self._wanted.keys() else math.inf):
+                retry_at = self._part_at if self._carried.keys() - self._wanted.keys() else math.inf
+                with trio.move_on_at(min(retry_at, self._linger_until)):
                     await self._has_work.wait()
+            if trio.current_time() >= self._linger_until:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing is expected any more of what was unsubscribed."""
+        self._port.parted(tuple(self._lingering.values()))
+        self._lingering.clear()
+        self._linger_until = math.inf
 
     def _ended(self, now: float) -> list[Stream]:
         """What is carried and should not be."""
@@ -141,12 +156,14 @@ class Requests:
             self._part_at = trio.current_time() + PART_RETRY_SEC
             return
         for stream in streams:
-            del self._carried[stream.name]
+            self._lingering[stream.name] = self._carried.pop(stream.name)
             self._repairs.pop(stream.name, None)
-        self._port.parted(streams)
+        self._linger_until = trio.current_time() + LINGER_SEC
         self._log.info("streams_unsubscribed", streams=_names(streams), count=len(streams))
 
     async def _join(self, transport: Transport, streams: Sequence[Stream]) -> None:
+        if any(stream.name in self._lingering for stream in streams):
+            self._let_go()
         self._port.joining(streams)
         self._carried.update((stream.name, stream) for stream in streams)
         is_done = await self._ask(transport, "SUBSCRIBE", self._venue.subscribe, streams)

@@ -272,7 +272,7 @@ async def test_our_messages_stay_within_the_budget(autojump_clock, doubles, exch
     assert all(late - early > 1 for early, late in zip(heard, heard[per_sec:], strict=False))
 
 
-async def test_hundreds_of_streams_that_come_and_go(autojump_clock, attempt, doubles, exchange, spot, nursery):
+async def test_hundreds_of_streams_that_come_and_go(autojump_clock, attempt, doubles, exchange, *, spot, nursery):
     """Few requests, within the budget; what ends makes room first, so that the exchange never has too many at once."""
     kept = plan_connections(spot, [f"S{n}USDT" for n in range(1000)], [Kind.TRADE])[0].streams
     carried, most = set(), []
