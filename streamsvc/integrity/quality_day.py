@@ -214,7 +214,7 @@ class _Measuring:
         silent_from, silence = longest_silence(numbers.seconds, min(begin, end), min(end, DAY_SECONDS))
         is_chained = kind in COUNTED_KINDS
         present = sum(part.last - part.first + 1 for ids in numbers.coverage.values() for part in ids.ranges)
-        missing = sum(gap.ids or 0 for gap in stream.gaps)
+        missing = sum(gap.ids or 0 for gap in stream.gaps if gap.is_loss)
         return StreamQuality(
             market=stream.market.label,
             symbol=stream.symbol,

@@ -261,3 +261,59 @@ async def test_requests_that_the_exchange_does_not_answer(world, tmp_path, how):
     assert 4 == len(world.log.events("subscribe_failed"))
     assert 1 == len(world.dials)
     assert 0 == world.verify_complete().exit_code
+
+
+async def test_a_gap_of_a_symbol_that_is_removed(world, tmp_path):
+    """Its trades are fetched all the same, also while its requests were under way, and by the next run."""
+    world.has_rest = True
+    exchange = await world.open_exchange(symbols=THREE)
+    file = tmp_path / "symbols.toml"
+    world.write_symbols(file, table("BTCUSDT", "ETHUSDT", "BNBUSDT", kinds=("trade",)))
+    async with world.recording(spot_symbols=(), symbols_file=file):
+        await trio.sleep(60)
+        exchange.delay_rest(Market.SPOT, 10, path="historicalTrades")
+        exchange.drop(Market.SPOT, "ethusdt@trade", 3)
+        while not world.log.events("gap_opened", symbol="ETHUSDT"):  # noqa: ASYNC110 - the log tells nobody
+            await trio.sleep(0.1)
+        world.write_symbols(file, table("BTCUSDT", "BNBUSDT", kinds=("trade",)))
+        await trio.sleep(60)
+        assert ["ETHUSDT"] == [event["symbol"] for event in world.log.events("backfilled")]
+        exchange.lift(Market.SPOT)
+        exchange.fail_rest(Market.SPOT, 500, path="historicalTrades")
+        exchange.drop(Market.SPOT, "bnbusdt@trade", 3)
+        while not world.log.events("gap_opened", symbol="BNBUSDT"):  # noqa: ASYNC110 - the log tells nobody
+            await trio.sleep(0.1)
+        world.write_symbols(file, table("BTCUSDT", kinds=("trade",)))
+        await trio.sleep(60)
+    exchange.lift(Market.SPOT)
+    async with world.recording(spot_symbols=(), symbols_file=file):
+        await trio.sleep(60)
+    assert {"ETHUSDT", "BNBUSDT"} == {event["symbol"] for event in world.log.events("backfilled")}
+    rows = Catalogue(DataFolder(world.folder).catalogue).gaps()
+    assert {"repaired"} == {row.status for row in rows}
+    assert 0 == world.verify().exit_code
+
+
+async def test_a_market_that_comes_later(world, tmp_path):
+    """It gets connections and REST when something of it is wanted, and nothing stays of a symbol that has gone."""
+    world.has_rest = True
+    exchange = await world.open_exchange(markets=(Market.SPOT, Market.FUTURES))
+    file = tmp_path / "symbols.toml"
+    futures = table("BTCUSDT", kinds=("trade", "depth"), market="futures")
+    world.write_symbols(file, table("BTCUSDT"))
+    async with world.recording(spot_symbols=(), symbols_file=file, futures_trade_route="public") as recording:
+        await trio.sleep(60)
+        world.write_symbols(file, table("BTCUSDT") + futures)
+        await trio.sleep(60)
+        assert 1 == len(exchange.connections(Market.FUTURES))
+        world.write_symbols(file, futures)
+        await trio.sleep(60)
+        assert [] == exchange.connections(Market.SPOT)
+        intake = recording.live.intake
+        assert {Market.FUTURES} == {stream.market for stream in recording.live.health.streams()}
+        assert [{}] == intake._lanes[Market.SPOT]
+        assert [] == intake.chains.books(Market.SPOT)
+        assert {Market.FUTURES} == {market for market, _ in intake.rows_by_symbol()}
+    assert {"spot", "futures"} == {event["market"] for event in world.log.events("instruments_recorded")}
+    assert {"spot", "futures"} == {event["market"] for event in world.log.events("book_synced")}
+    assert 0 == world.verify_complete().exit_code

@@ -363,3 +363,30 @@ async def test_a_stream_that_nobody_knows_cannot_be_muted(autojump_clock, stage_
     stage = await stage_of()
     with pytest.raises(KeyError):
         stage.exchange.mute(SPOT, "nobody@trade")
+
+
+async def statuses_of(stage):
+    answer = await stage.dial(SPOT).http("GET /api/v3/exchangeInfo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return {info["symbol"]: info["status"] for info in json.loads(answer.partition(b"\r\n\r\n")[2])["symbols"]}
+
+
+async def test_a_symbol_that_is_listed_and_delisted(autojump_clock, stage_of):
+    """Its streams are heard from then on, also by who asked before; silent when it goes, they go on with their ids."""
+    stage = await stage_of()
+    client = await stage.client(SPOT, "/ws/newusdt@trade")
+    with trio.move_on_after(10) as scope:
+        await client.json()
+    assert scope.cancelled_caught
+    stage.exchange.list_symbol(SPOT, "NEWUSDT", trades_per_sec=20)
+    (last,) = (await ids_of(client, 5))[-1:]
+    assert "TRADING" == (await statuses_of(stage))["NEWUSDT"]
+    stage.exchange.delist_symbol(SPOT, "NEWUSDT")
+    assert "BREAK" == (await statuses_of(stage))["NEWUSDT"]
+    with trio.move_on_after(20):
+        while True:
+            last = (await client.json())["t"]
+    stage.exchange.list_symbol(SPOT, "NEWUSDT")
+    again = await client.json()
+    assert last + 1 == again["t"]
+    stage.exchange.delist_symbol(SPOT, "NEWUSDT", is_absent=True)
+    assert "NEWUSDT" not in await statuses_of(stage)
