@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -40,8 +40,8 @@ async def watch_folder(
         awatch = await run_blocking(_load)
         try:
             await _watch(awatch, folder, on_change)
-        except OSError as error:
-            logger.warning("symbols_watch_failed", detail=str(error), retry_sec=RETRY_SEC)
+        except* (OSError, RuntimeError) as group:  # Of the library's errors the second is the public base.
+            logger.warning("symbols_watch_failed", detail=str(_first(group)), retry_sec=RETRY_SEC)
         await trio.sleep(RETRY_SEC)
         on_change()  # It may have changed meanwhile.
 
@@ -52,7 +52,13 @@ def _load() -> Any:
     return awatch
 
 
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
 async def _watch(awatch: Any, folder: Path, on_change: Callable[[], None]) -> None:
+    """Watch until that fails; the library's thread ends with us."""
     stop = threading.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_with, stop)
@@ -69,10 +75,9 @@ async def _watch(awatch: Any, folder: Path, on_change: Callable[[], None]) -> No
             recursive=False,
             ignore_permission_denied=False,
         )
-        with suppress(StopAsyncIteration):
-            while True:
-                has_changed = bool(await anext(changes))
-                if has_changed or not is_begun:
+        async with aclosing(changes):
+            async for changed in changes:
+                if changed or not is_begun:
                     on_change()  # What changed before the watch had begun, nobody would tell.
                 is_begun = True
         nursery.cancel_scope.cancel()
