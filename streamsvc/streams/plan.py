@@ -130,7 +130,12 @@ def _without(plan: ConnectionPlan, removed: Collection[str]) -> tuple[Stream, ..
 
 def _filled(venue: Venue, plan: ConnectionPlan, waiting: list[Stream]) -> tuple[ConnectionPlan, list[Stream]]:
     """A connection with as many more streams as it may carry, and those that remain."""
-    on_route = [attrs.evolve(stream, route=plan.route) for stream in waiting]
+    most = max(0, venue.limits.streams_per_connection - len(plan.streams))
+    on_route = [
+        stream if stream.route == plan.route else attrs.evolve(stream, route=plan.route) for stream in waiting[:most]
+    ]
+    if not on_route or len(venue.url(plan.route, [*plan.streams, on_route[0]])) > venue.limits.url_bytes:
+        return plan, waiting
     room = _fit(venue, on_route, 0, plan.streams)
     return attrs.evolve(plan, streams=(*plan.streams, *on_route[:room])), waiting[room:]
 
