@@ -13,10 +13,10 @@ from streamsvc.integrity.notes import filled_notes, opened_note
 from streamsvc.integrity.sequence import covered
 from streamsvc.integrity.track import Track, heard_of
 from streamsvc.log import logger
-from streamsvc.schema import Kind, Market
+from streamsvc.schema import STREAM_KINDS, Kind, Market
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from streamsvc.venues.venue import Stream
 
@@ -45,6 +45,7 @@ class Chains:
         duplicates: Messages that were seen already.
         doubled: Streams that two connections bring, or have brought until a moment ago.
         broken: Streams without chained ids to which nobody listens, or that have said nothing since.
+        stream_of: Makes the stream of a market, kind and symbol that an earlier run recorded and this one does not.
     """
 
     def __init__(self, streams: Iterable[Stream]) -> None:
@@ -55,6 +56,7 @@ class Chains:
         self.duplicates = 0
         self.doubled: set[Track] = set()
         self.broken: set[Track] = set()
+        self.stream_of: Callable[[Market, Kind, str], Stream] | None = None
         self._seen_count = 0
         self._seen_since = -math.inf
 
@@ -69,11 +71,12 @@ class Chains:
         if track.broken is not None:
             self.broken.add(track)
 
-    def remember(self, stream: Stream) -> Track:
-        """The track of a stream that an earlier run recorded and this one does not: where it had come to."""
-        track = Track(stream)
-        track.end()
-        self._tracks[stream.market, stream.kind, stream.symbol] = track
+    def known(self, market: Market, kind: Kind, symbol: str) -> Track | None:
+        """The track of a stream that is recorded, or that earlier runs have recorded; None: the kind is no stream's."""
+        track = self.find(market, kind, symbol)
+        if track is None and self.stream_of is not None and kind in STREAM_KINDS[market]:
+            track = self._tracks[market, kind, symbol] = Track(self.stream_of(market, kind, symbol))
+            track.end()
         return track
 
     def remove(self, stream: Stream) -> None:
@@ -289,8 +292,8 @@ class Chains:
         self._seen_count, self._seen_since = 0, now
 
     def lose(self, stream: tuple[Market, Kind, str], missing: Missing) -> Overdue | None:
-        """The journal has lost what came: it is missing from now on. None if the stream was never recorded."""
-        track = self._tracks.get(stream)
+        """The journal has lost what came: it is missing from now on. None if it is no stream."""
+        track = self.known(*stream)
         if track is None:
             return None
         track.chain.miss(missing)
@@ -299,13 +302,13 @@ class Chains:
         return Overdue(track.stream, track.connection, missing)
 
     def count(self, stream: tuple[Market, Kind, str], last: tuple[int, int, int | None]) -> bytes | None:
-        """A note of how far a stream has come, None if it was never recorded; see `gap.StreamCounted`.
+        """A note of how far a stream has come, None if it is no stream; see `gap.StreamCounted`.
 
         Args:
             stream: The stream.
             last: Epoch, id and event time (ms) where the data set had it: it goes on from there if nothing came yet.
         """
-        track = self._tracks.get(stream)
+        track = self.known(*stream)
         if track is None:
             return None
         chain = track.chain

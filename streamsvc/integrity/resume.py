@@ -24,7 +24,7 @@ from streamsvc.integrity.track import heard_of
 from streamsvc.persistence.catalogue import ADOPT
 from streamsvc.persistence.journal import Damage, read_segment
 from streamsvc.persistence.layout import JOURNAL_SUFFIX, SegmentName
-from streamsvc.schema import CHAINED_KINDS, DERIVED_KINDS, MARKETS_BY_LABEL, STREAM_KINDS, Kind, Market, Source
+from streamsvc.schema import CHAINED_KINDS, DERIVED_KINDS, MARKETS_BY_LABEL, Kind, Market, Source
 from streamsvc.venues.binance_heads import DECODE_ERRORS, decode_heads, head_decoder
 
 if TYPE_CHECKING:
@@ -35,12 +35,9 @@ if TYPE_CHECKING:
     from streamsvc.integrity.chains import Chains
     from streamsvc.integrity.track import Track
     from streamsvc.persistence.catalogue import Catalogue, LastId
-    from streamsvc.venues.venue import Stream
 
     ReplayedOf = Callable[[Market, Kind, str], "Replayed | None"]
     """Who is told of a stream's ids; None: nobody."""
-
-    StreamOf = Callable[[Market, Kind, str], Stream]
 
 _NS_PER_MS = 1_000_000
 _KINDS = {int(kind): kind for kind in CHAINED_KINDS}
@@ -94,29 +91,28 @@ class Replayed(Protocol):
         """REST brought these; the note about that stands in the same frame."""
 
 
-def resume(chains: Chains, catalogue: Catalogue, segments: Iterable[Path], stream_of: StreamOf) -> None:
+def resume(chains: Chains, catalogue: Catalogue, segments: Iterable[Path]) -> None:
     """Bring chains to where earlier runs left their streams, also those that are not recorded now.
 
     Args:
         chains: The chains.
         catalogue: Of the data folder.
         segments: The segments that are not in the catalogue, oldest first; nobody removes them meanwhile.
-        stream_of: The stream of a market, kind and symbol.
 
     Raises:
         OSError: a segment cannot be read.
     """
-    heard, known = _LastHeard(), _Known(chains, stream_of)
+    heard = _LastHeard()
     # How far a lost catalogue's streams had come is known when all of its files are taken in.
     for last in () if catalogue.is_pending(ADOPT) else catalogue.last_ids():
         if last.kind in DERIVED_KINDS:
             continue  # Nobody heard it: the exchange may have been silent for long when it was written.
-        track = known.track(last.market, last.kind, last.symbol)
+        track = chains.known(last.market, last.kind, last.symbol)
         heard.received_ns[last.market] = max(last.last_received_ns, heard.received_ns.get(last.market, 0))
         if track is not None:
             _go_on(track, chains, last)
     for row in catalogue.gaps():
-        track = known.track(MARKETS_BY_LABEL[row.market], Kind.from_label(row.kind), row.symbol)
+        track = chains.known(MARKETS_BY_LABEL[row.market], Kind.from_label(row.kind), row.symbol)
         if track is None:
             continue
         # What was given up or fetched may lie behind the last message that came.
@@ -124,28 +120,8 @@ def resume(chains: Chains, catalogue: Catalogue, segments: Iterable[Path], strea
         if row.status == "open":
             track.chain.miss(missing_of(row))
     for path in segments:
-        _read_segment(known, heard, path)
-    _break_off(known, heard)
-
-
-@attrs.frozen
-class _Known:
-    """The tracks of streams: those that are recorded, and those that earlier runs recorded, made when asked for."""
-
-    chains: Chains
-    stream_of: StreamOf
-
-    def track(self, market: Market, kind: Kind, symbol: str) -> Track | None:
-        """A stream's track; None: the kind is no stream's."""
-        track = self.chains.find(market, kind, symbol)
-        if track is None and kind in STREAM_KINDS[market]:
-            track = self.chains.remember(self.stream_of(market, kind, symbol))
-        return track
-
-    def chain(self, market: Market, kind: Kind, symbol: str) -> Replayed | None:
-        """Its chain."""
-        track = self.track(market, kind, symbol)
-        return None if track is None else track.chain
+        _read_segment(chains, heard, path)
+    _break_off(chains, heard)
 
 
 def _go_on(track: Track, chains: Chains, last: LastId) -> None:
@@ -158,23 +134,23 @@ def _go_on(track: Track, chains: Chains, last: LastId) -> None:
         track.chain.resume(last.epoch, last.last_id, last_ms)
 
 
-def _break_off(known: _Known, heard: _LastHeard) -> None:
+def _break_off(chains: Chains, heard: _LastHeard) -> None:
     """Of streams whose ids do not chain, go on from what the segments have."""
     for (market, number, _), (text, received_ns) in heard.messages.items():
         try:
             head: Any = head_decoder(market, Kind(number))(text).data
         except DECODE_ERRORS:
             continue
-        track = known.track(market, Kind(number), head.s)
+        track = chains.known(market, Kind(number), head.s)
         if track is not None:
-            known.chains.break_off(track, Break("restart", heard_of(track.stream, head, received_ns)))
-    for track in known.chains.tracks(Kind.FORCE_ORDER):
+            chains.break_off(track, Break("restart", heard_of(track.stream, head, received_ns)))
+    for track in chains.tracks(Kind.FORCE_ORDER):
         if track.broken is not None:
             last_ms = heard.received_ns[track.stream.market] // _NS_PER_MS
-            known.chains.break_off(track, Break("restart", Heard(last_ms, last_ms)))
+            chains.break_off(track, Break("restart", Heard(last_ms, last_ms)))
 
 
-def _read_segment(known: _Known, heard: _LastHeard, path: Path) -> None:
+def _read_segment(chains: Chains, heard: _LastHeard, path: Path) -> None:
     name = SegmentName.parse(path.name.removesuffix(JOURNAL_SUFFIX))
     assert name is not None, f"{path} is no segment"
     if not path.stat().st_size:
@@ -183,7 +159,12 @@ def _read_segment(known: _Known, heard: _LastHeard, path: Path) -> None:
         for item in read_segment(data, name):
             if not isinstance(item, Damage):
                 heard.read(item)
-                replay_block(known.chain, item, partial(_read_note, known))
+                replay_block(partial(_chain, chains), item, partial(_read_note, chains))
+
+
+def _chain(chains: Chains, market: Market, kind: Kind, symbol: str) -> Replayed | None:
+    track = chains.known(market, kind, symbol)
+    return None if track is None else track.chain
 
 
 def replay_block(chain_of: ReplayedOf, block: Block, read_note: Callable[[bytes], None]) -> None:
@@ -239,9 +220,9 @@ def _read_fetched(chain_of: ReplayedOf, market: Market, kind: Kind, epoch: int, 
         chain.replay_fetched(epoch, found, found)
 
 
-def _read_note(known: _Known, text: bytes) -> None:
+def _read_note(chains: Chains, text: bytes) -> None:
     note = decode_note(text)
-    track = known.track(MARKETS_BY_LABEL[note.market], Kind.from_label(note.kind), note.symbol)
+    track = chains.known(MARKETS_BY_LABEL[note.market], Kind.from_label(note.kind), note.symbol)
     if track is None:
         return
     match note:

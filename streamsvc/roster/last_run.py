@@ -49,7 +49,8 @@ class LastRun:
             segments: The segments that are not in the catalogue, oldest first.
         """
         streams = intake.health.streams()
-        resume(intake.chains, catalogue, segments, self._stream)
+        intake.chains.stream_of = self._stream
+        resume(intake.chains, catalogue, segments)
         intake.chains.resumed(except_for=left_alone(self._recorded, streams) if self._recorded is not None else ())
         try:
             self.keep(recorded_of(streams))

@@ -23,7 +23,7 @@ def resumed(tmp_path, texts):
     content = segment_bytes([block(texts[at : at + 50]) for at in range(0, len(texts), 50)])
     folder.segment(NAME).write_bytes(content)
     chains = Chains([TRADES])
-    resume(chains, Catalogue(folder.catalogue), [folder.segment(NAME)], None)
+    resume(chains, Catalogue(folder.catalogue), [folder.segment(NAME)])
     return chains.track(TRADES).chain
 
 

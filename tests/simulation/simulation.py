@@ -32,7 +32,8 @@ from streamsvc.integrity.verify import verify_folder
 from streamsvc.persistence.catalogue import ADOPT, Catalogue
 from streamsvc.schema import Kind, Market
 from streamsvc.service import run
-from streamsvc.shutdown import Shutdown
+from streamsvc.settings.files import read_symbols_file
+from streamsvc.shutdown import Reload, Shutdown
 from streamsvc.simulator.market import Activity
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -73,11 +74,19 @@ REPAIR_SEC_MAX = 7200
 LIFETIME_SEC = 200.0
 CHECKED_SHARE = 0.4
 """How many runs are verified before the next one: reading everything again is the dearest part."""
+CHANGING_SHARE = 0.3
+"""How many simulations change what is recorded while the service runs."""
 LOST_SHARE = 0.2
 """How many runs end with the loss of the catalogue."""
 REAL_SEC_MAX = 150
 SECOND_NS = 1_000_000_000
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
+
+
+def symbols_text(symbols, kinds):
+    """A symbols file that records these of both markets."""
+    table = f"symbols = {list(symbols)}\nkinds = {[kind.label for kind in kinds]}\n"
+    return "".join(f"[{market.label}]\n{table}" for market in Market)
 
 
 @attrs.define
@@ -189,6 +198,13 @@ class Simulation:
             "seal_attempts": rng.choice([3, 1000]),
             "max_connection_age_sec": LIFETIME_SEC * 0.75 if is_short_lived else 82800.0,
         }
+        self._symbols = random.Random(f"{rng.random()}/symbols")
+        self._is_changing = self._symbols.random() < CHANGING_SHARE
+        if self._is_changing:
+            file = world.folder.parent / "symbols.toml"
+            self._settings |= {"symbols_file": file, "spot_symbols": (), "futures_symbols": ()}
+            file.write_text(symbols_text(SYMBOLS, KINDS))
+        self._reload = None
         self.runs = []
         self.hits = Counter(["C28"] if is_short_lived else [])
 
@@ -202,6 +218,8 @@ class Simulation:
                 self._commit("lose_catalogue")
             await trio.sleep(self._rng.uniform(0, PAUSE_SEC_MAX))
         await self._calm_down()
+        if self._is_changing:
+            self._settings["symbols_file"].write_text(symbols_text(SYMBOLS, KINDS))
         self._settings["parquet_rotate_sec"] = 240.0
         await self._live_once(self._until_repaired, "stop")
         texts = quarantined(self._world.folder)
@@ -224,10 +242,14 @@ class Simulation:
         if ending == "kill_at_start":
             life.calls_left = self._rng.randint(1, 8)
         shutdown = Shutdown()
+        settings = world.settings(**self._settings)
+        self._reload = Reload(settings)
+        if self._is_changing:
+            settings = attrs.evolve(settings, **read_symbols_file(settings.symbols_file))
         try:
             with trio.fail_after(24 * 3600):
                 async with trio.open_nursery() as nursery:
-                    start = partial(run, world.settings(**self._settings), world.surroundings(), shutdown=shutdown)
+                    start = partial(run, settings, world.surroundings(), shutdown=shutdown, reload=self._reload)
                     one.live = await nursery.start(start)
                     world.lives.append(one.live)
                     nursery.start_soon(self._watch_limits, one.live)
@@ -270,7 +292,17 @@ class Simulation:
         for name in names:
             await trio.sleep(self._rng.uniform(0, 2 * RUN_SEC_MAX / 12))
             self._commit(name)
+            if self._is_changing and self._symbols.random() < 0.5:
+                self._change_symbols()
         await trio.sleep(self._rng.uniform(0, 60))
+
+    def _change_symbols(self):
+        """Record some symbols and kinds from now on, and no others."""
+        symbols = self._symbols.sample(SYMBOLS, self._symbols.randint(1, len(SYMBOLS)))
+        kinds = self._symbols.sample(KINDS, self._symbols.randint(1, len(KINDS)))
+        self._settings["symbols_file"].write_text(symbols_text(symbols, kinds))
+        self._reload.request("test")
+        self.hits["G72"] += 1
 
     def _commit(self, name):
         self._world.log.note({"event": "fault", "name": name})
@@ -297,7 +329,9 @@ class Simulation:
                 errors = [error for error in errors if "the catalogue does not know it" not in error]
             simulation_books.require_none(errors, "damage between runs")
             is_known = report.unsealed_segments or not report.unknown or not self.runs[-1].is_whole
-            assert is_known or self._faults.damages or is_adopting
+            assert is_known or self._faults.damages or is_adopting, [
+                gap for gap in report.gaps if gap.status == "unknown"
+            ]
 
     async def _calm_down(self):
         self._faults.calm()
