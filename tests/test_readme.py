@@ -8,8 +8,11 @@ import attrs
 import pytest
 
 from streamsvc.cli import app
+from streamsvc.schema import Kind, Market
 from streamsvc.settings import Settings
 from streamsvc.settings.fields import setting_of
+from streamsvc.settings.files import parse_symbols_file
+from streamsvc.settings.selection import changed_by_file
 from streamsvc.settings.values import text_of
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +60,16 @@ def test_the_vocabulary_of_events_is_fixed():
     source = "".join(path.read_text() for path in (ROOT / "streamsvc").rglob("*.py"))
     assert set() == events_in_source() - listed
     assert set() == {name for name in listed if f'"{name}"' not in source}
+
+
+def test_the_symbols_file_of_the_example():
+    """It is one; what it does not say, the variables say."""
+    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    settings = Settings(futures_kinds=(Kind.AGG_TRADE,))
+    selections = changed_by_file(settings, parse_symbols_file(text.encode()))
+    assert (("BTCUSDT", "ETHUSDT"), ("*USDC",)) == (selections[Market.SPOT].names, selections[Market.SPOT].patterns)
+    assert ("BTCUSDT_251226" in selections[Market.FUTURES]) and ("ETHUSDT" not in selections[Market.FUTURES])
+    assert (Kind.AGG_TRADE,) == selections[Market.FUTURES].kinds
 
 
 @pytest.mark.parametrize("command", app.list_commands(None))
