@@ -68,7 +68,8 @@ def test_the_symbols_file_of_the_example():
     settings = Settings(futures_kinds=(Kind.AGG_TRADE,))
     selections = changed_by_file(settings, parse_symbols_file(text.encode()))
     assert (("BTCUSDT", "ETHUSDT"), ("*USDC",)) == (selections[Market.SPOT].names, selections[Market.SPOT].patterns)
-    assert ("BTCUSDT_251226" in selections[Market.FUTURES]) and ("ETHUSDT" not in selections[Market.FUTURES])
+    assert "BTCUSDT_251226" in selections[Market.FUTURES]
+    assert "ETHUSDT" not in selections[Market.FUTURES]
     assert (Kind.AGG_TRADE,) == selections[Market.FUTURES].kinds
 
 
