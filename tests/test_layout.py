@@ -19,7 +19,7 @@ FLOORS = [
     {"intake", "surroundings", "shutdown", "dataset"},
     {"analytics"},
     {"live", "rest_uses", "roster"},
-    {"web"},
+    {"web", "parts"},
     {"service"},
     {"process", "demo", "top"},
     {"cli"},

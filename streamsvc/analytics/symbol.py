@@ -125,7 +125,6 @@ class SymbolAnalytics:
         """A candle of the exchange; only closed ones count."""
         if candle.is_closed and self.trade_kind is Kind.TRADE:
             self._candles[candle.open_ms] = 2 * candle.taker_buy_volume - candle.volume
-            self._match(candle.open_ms)
 
     def begin(self, begin: Begin | None, written: Sequence[WrittenBin] = ()) -> None:
         """It is known where an earlier run ended; before that no bin is closed."""
@@ -153,6 +152,8 @@ class SymbolAnalytics:
         self._closed_at = at
         rows = self._close_quotes(quote_ms - self._grace_ms, exchange_ms - self._grace_ms)
         rows += self._of_minutes(self.trades.close(exchange_ms, exchange_ms - self._grace_ms))
+        if self._candles:
+            self._match()
         return self._shown(rows)
 
     def correct(self, minute: Minute) -> list[Row]:
@@ -183,21 +184,20 @@ class SymbolAnalytics:
             rows.append((Kind.CVD_1M, cvd))
             if bar is not None:
                 rows.append((Kind.BARS_1M, bar))
-            if cvd.is_complete and self.trade_kind is Kind.TRADE:
+            if self.trade_kind is Kind.TRADE:
                 self._deltas[cvd.open_ms] = cvd.delta
-                self._match(cvd.open_ms)
         return rows
 
-    def _match(self, open_ms: int) -> None:
-        """Compare a minute with its candle once both are there."""
+    def _match(self) -> None:
+        """Compare minutes with their candles, each once both are there and nothing more can come."""
+        for open_ms in self._candles.keys() & self._deltas.keys():
+            if self.trades.is_settled(open_ms):
+                delta, expected = self._deltas.pop(open_ms), self._candles[open_ms]
+                if delta != expected:
+                    self.mismatches.append(Mismatch(open_ms, delta, expected))
         for known in (self._candles, self._deltas):
-            if len(known) > CANDLES_MAX:
+            while len(known) > CANDLES_MAX:
                 del known[min(known)]
-        if open_ms not in self._candles or open_ms not in self._deltas:
-            return
-        delta, expected = self._deltas.pop(open_ms), self._candles[open_ms]
-        if delta != expected:
-            self.mismatches.append(Mismatch(open_ms, delta, expected))
 
     def _shown(self, rows: list[Row]) -> list[Row]:
         for kind, row in rows:

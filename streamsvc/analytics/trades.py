@@ -93,9 +93,10 @@ class TradeMinutes:
         closed_to = self._closed_to or 0
         return (minute for minute in self._minutes.values() if minute.open_ms >= closed_to)
 
-    def open_minute(self) -> Minute | None:
-        """The newest minute, if it is not closed."""
-        return max(self._open_minutes(), key=lambda minute: minute.open_ms, default=None)
+    def is_settled(self, open_ms: int) -> bool:
+        """Whether a minute is known to be complete: a trade behind it has come, and no id is missing in between."""
+        minute = self._minutes.get(open_ms)
+        return minute is not None and minute.is_complete and self._last_ms >= open_ms + MINUTE_MS
 
     def add(self, trade: LiveTrade, epoch: int) -> None:
         """Take a trade that was not seen before."""
