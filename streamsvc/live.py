@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streamsvc.batch import BlockChannelStatistics
     from streamsvc.intake import Intake
     from streamsvc.integrity.clock_offset import ClockOffset
+    from streamsvc.integrity.probe import Probes
     from streamsvc.persistence.nursery import Persistence
     from streamsvc.schema import Market
     from streamsvc.streams.supervise import Supervisor
@@ -37,6 +38,8 @@ class Live:
         intake: What became of the messages.
         channel: The channel to the writer.
         analytics: What is derived of every symbol.
+        probes: The ways of the REST requests of each market.
+        started_at: When it began, monotonic seconds.
         ended: Set when everything is written and the drain is over.
     """
 
@@ -47,6 +50,8 @@ class Live:
     intake: Intake
     channel: Callable[[], BlockChannelStatistics]
     analytics: Analytics
+    probes: Probes
+    started_at: float = attrs.field(factory=trio.current_time)
     ended: trio.Event = attrs.field(factory=trio.Event)
 
     def is_writer_alive(self, patience_sec: float | None) -> bool:

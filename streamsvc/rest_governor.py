@@ -182,6 +182,11 @@ class RestGovernor:
         return max(0.0, self._closed_until - trio.current_time())
 
     @property
+    def weight_limit(self) -> int:
+        """What the exchange takes from one address in a minute."""
+        return self._weight_per_min
+
+    @property
     def minute_weight(self) -> int:
         """What our own requests have used in the last minute."""
         self._forget()

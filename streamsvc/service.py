@@ -125,6 +125,7 @@ def _make_live(parts: Parts, persistence: Persistence) -> Live:
         intake=parts.intake,
         channel=parts.sender.statistics,
         analytics=parts.analytics,
+        probes=parts.probes,
     )
 
 

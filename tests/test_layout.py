@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "streamsvc"
 
 FLOORS = [
-    {"schema", "errors", "log", "gap"},
+    {"schema", "errors", "log", "gap", "histogram"},
     {"batch", "derived"},
     {"venues", "rest", "settings", "terminal"},
     {"rest_governor"},

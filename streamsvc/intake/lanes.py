@@ -49,6 +49,7 @@ class Lane:
     def count(self, text: bytes) -> None:
         """An order-book update is recorded outside the hot path."""
         self.health.messages += 1
+        self.health.size_bytes += len(text)
         self.health.more_rows += levels_of(text) - 1
 
 

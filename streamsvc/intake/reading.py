@@ -28,6 +28,7 @@ from streamsvc.integrity.latency import Latency
 from streamsvc.schema import Kind, Market, Source
 from streamsvc.venues.binance_heads import (
     DECODE_ERRORS,
+    NO_EVENT_TIME,
     decode_heads,
     decode_notice,
     describe,
@@ -221,6 +222,7 @@ class Intake:
                 health.late_messages += 1
                 health.latency_ms = received_ms - head.E
             health.messages += 1
+            health.size_bytes += len(text)
             kinds.append(lane.kind_number)
             accepted.append(text)
             if self.chains.has_epochs:
@@ -230,6 +232,8 @@ class Intake:
         self.counts.duplicates = self.chains.duplicates
         if not accepted:
             return None, notices
+        if head.E != NO_EVENT_TIME:
+            self.latency.histograms[market].add((batch.received_ns // 1_000_000 - head.E) / 1000)
         return self._block(market, connection, batch, taken), notices
 
     def _takes(  # noqa: PLR0913, PLR0917 - what is known of a message

@@ -51,6 +51,14 @@ class Governor(Protocol):
     def closed_sec(self) -> float:
         """How long nobody may send."""
 
+    @property
+    def minute_weight(self) -> int:
+        """What our own requests have used in the last minute."""
+
+    @property
+    def weight_limit(self) -> int:
+        """What the exchange takes from one address in a minute."""
+
     async def get(self, request: Request, urgency: Urgency) -> bytes:
         """The body of a successful answer; raises RestError."""
 

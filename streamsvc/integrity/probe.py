@@ -26,7 +26,7 @@ from streamsvc.venues.binance_rest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from streamsvc.integrity.backfill import Governor
     from streamsvc.integrity.chains import Chains
@@ -55,6 +55,11 @@ class Probes:
     def use(self, market: Market, governor: Governor) -> None:
         """A market's REST can be asked from now on."""
         self._governors[market] = governor
+
+    @property
+    def governors(self) -> Mapping[Market, Governor]:
+        """The way of each market's requests that is in use."""
+        return self._governors
 
     async def quiet(self, streams: Sequence[Stream]) -> set[Stream]:
         """Which of these silent streams of trades or aggTrades are only quiet, as far as that can be told in time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -12,6 +12,7 @@ from streamsvc.log import logger
 from streamsvc.persistence.adoption import Adoption
 from streamsvc.persistence.archive import require_archive
 from streamsvc.persistence.catalogue_ledger import LedgerCatalogue
+from streamsvc.persistence.catalogue_looking import LookingCatalogue
 from streamsvc.persistence.compaction import make_compactor
 from streamsvc.persistence.compaction_task import Housekeeping
 from streamsvc.persistence.layout import DataFolder
@@ -71,6 +72,16 @@ class Persistence:
         """Keep a ban across restarts; raises what `Catalogue` does."""
         note = self._publisher.catalogue.note_ban
         await self._run_blocking(note, host, until_ns, status, reason, self._publisher.wall_ns())
+
+    def look(self, gaps_max: int) -> tuple[dict[tuple[str, str, str], int], list[dict[str, Any]], tuple[int, int], int]:
+        """Blocking: counts of gaps, the newest of them, number and bytes of files, free bytes on their disk.
+
+        Raises what `Catalogue` does.
+        """
+        folder = self._publisher.folder
+        catalogue = LookingCatalogue(folder.catalogue)
+        free_bytes = self._publisher.files.free_bytes(folder.root)
+        return catalogue.gap_counts(), catalogue.latest_gaps(gaps_max), catalogue.file_totals(), free_bytes
 
     async def wait_recovered(self) -> None:
         """Wait until the segments of earlier runs are in the data set, or set aside."""

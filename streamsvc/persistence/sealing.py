@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from streamsvc.errors import DiskFullError, SegmentGoneError
+from streamsvc.histogram import Histogram
 from streamsvc.log import logger
 from streamsvc.schema import BOOK_KINDS, TRADE_KINDS
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from streamsvc.persistence.tools import Seal
 
 _FAILED_PAUSE_SEC = 1.0
+SEAL_BOUNDS_SEC = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
+FILE_BOUNDS_BYTES = tuple(1000 * 4**power for power in range(11))
+"""From 1 kB to 1 GB."""
 
 
 @attrs.define
@@ -38,7 +42,16 @@ class _Job:
 
 
 class Backlog:
-    """Closed segments that are not in the data set yet, oldest first, and their size on the disk."""
+    """Closed segments that are not in the data set yet, oldest first, and their size on the disk.
+
+    Attributes:
+        segments: How many they are.
+        size_bytes: Their size.
+        sealed: Segments that became files since the start.
+        failed: Segments that were set aside.
+        seal_sec: How long sealing one took, seconds.
+        file_bytes: The sizes of the files that were published.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[_Job] = deque()
@@ -48,6 +61,10 @@ class Backlog:
         self._is_ended = False
         self.segments = 0
         self.size_bytes = 0
+        self.sealed = 0
+        self.failed = 0
+        self.seal_sec = Histogram(SEAL_BOUNDS_SEC)
+        self.file_bytes = Histogram(FILE_BOUNDS_BYTES)
 
     def add(self, segment: ClosedSegment) -> None:
         """Hand a segment on to the sealers."""
@@ -134,6 +151,7 @@ class Sealing:
             logger.error("segment_set_aside", **_name_of(job.segment), detail=str(fault))
             manifest = None
         if manifest is None:
+            self.backlog.failed += 1
             self._tell(await self._with_room(job.segment, self.publisher.set_aside, job.segment.name))
         self.backlog.leave(job)
 
@@ -162,6 +180,10 @@ class Sealing:
     async def _publish(self, segment: ClosedSegment, manifest: Manifest, seal_ms: int) -> None:
         published: Published = await self._with_room(segment, self.publisher.publish, segment.name, manifest)
         self._tell(published.losses)
+        self.backlog.sealed += 1
+        self.backlog.seal_sec.add(seal_ms / 1000)
+        for file in manifest.files:
+            self.backlog.file_bytes.add(file.size_bytes)
         self._report(segment, manifest, seal_ms, published.cut_lines)
 
     async def _with_room(self, segment: ClosedSegment, function: Callable[..., Any], *args: Any) -> Any:

@@ -21,6 +21,7 @@ import attrs
 import trio
 
 from streamsvc.errors import DiskFullError
+from streamsvc.histogram import Histogram
 from streamsvc.log import logger
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.rotation import Mode, Rotation, RotationLimits
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 GATHER_BYTES = 256 * 1024
 GATHER_BYTES_MAX = 4 * 1024 * 1024
 JUDGE_SEC = 1.0
+LAG_BOUNDS_SEC = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
 
 State = Literal["recording", "paused_disk", "paused_unsealed", "draining", "closed"]
 
@@ -60,6 +62,8 @@ class WriterState:
         segment_messages: Messages in the open segment.
         segment_bytes: Its size.
         segments_closed: Segments handed on to the sealers since the start.
+        unsynced_since: Since when something that is written is not synced (monotonic seconds); None: nothing is.
+        lag: From receipt to written, of each block, in seconds.
     """
 
     state: State = "recording"
@@ -74,6 +78,8 @@ class WriterState:
     segment_messages: int = 0
     segment_bytes: int = 0
     segments_closed: int = 0
+    unsynced_since: float | None = None
+    lag: Histogram = attrs.field(factory=lambda: Histogram(LAG_BOUNDS_SEC))
 
 
 class Writer:
@@ -101,6 +107,7 @@ class Writer:
         self._receiver = receiver
         self._backlog = backlog
         self._run_blocking = tools.run_blocking
+        self._wall_ns = tools.wall_ns
         self._rows_by_symbol = tools.rows_by_symbol
         self._rotation = Rotation(
             RotationLimits(
@@ -260,6 +267,11 @@ class Writer:
             self._rotation.opened(now)
         if self._sync_at == math.inf:
             self._sync_at = now + self._settings.journal_sync_sec
+        if state.unsynced_since is None:
+            state.unsynced_since = now
+        wall_ns = self._wall_ns()
+        for block in blocks:
+            state.lag.add((wall_ns - block.received_ns) / 1e9)
         state.blocks += len(blocks)
         state.messages += state.held_messages
         state.held_messages = 0
@@ -303,6 +315,7 @@ class Writer:
     def _synced(self) -> None:
         self._sync_at = math.inf
         self.state.synced_bytes = self.state.written_bytes
+        self.state.unsynced_since = None
 
     async def _blocking(self, function: Callable[..., Any], *args: Any) -> Any:
         self.state.busy_since = trio.current_time()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from streamsvc.schema import Market
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -23,6 +25,7 @@ class ConnectionStatistics:
     """A look at one connection.
 
     Attributes:
+        market: The market.
         state: `waiting` (for its next attempt), `connecting`, or `up`.
         route: The route that it is on or will try next.
         streams: How many it carries.
@@ -31,6 +34,7 @@ class ConnectionStatistics:
         losses: How often it was open and ended.
     """
 
+    market: Market
     state: str
     route: str
     streams: int
@@ -46,12 +50,12 @@ class SupervisorStatistics:
     Attributes:
         connections: Those that are wanted, by name.
         ended_attempts: Attempts of connections that no stream was left for.
-        ended_reconnects: Those of them beyond the first of each.
+        ended_reconnects: Those of them beyond the first of each, by market.
     """
 
     connections: Mapping[str, ConnectionStatistics]
     ended_attempts: int = 0
-    ended_reconnects: int = 0
+    ended_reconnects: Mapping[Market, int] = attrs.Factory(dict)
 
     @property
     def up(self) -> int:
@@ -66,7 +70,12 @@ class SupervisorStatistics:
     @property
     def reconnects(self) -> int:
         """Attempts beyond the first of each connection."""
-        return self.ended_reconnects + sum(max(0, connection.attempts - 1) for connection in self.connections.values())
+        return sum(map(self.reconnects_of, Market))
+
+    def reconnects_of(self, market: Market) -> int:
+        """The same of one market."""
+        own = (connection for connection in self.connections.values() if connection.market is market)
+        return self.ended_reconnects.get(market, 0) + sum(max(0, connection.attempts - 1) for connection in own)
 
 
 class Attempt:
@@ -145,5 +154,5 @@ class Line:
         up_since = current.opened_at if current is not None else None
         state = "up" if up_since is not None else "connecting" if current is not None else "waiting"
         return ConnectionStatistics(
-            state, self.plan.route, len(self.plan.streams), up_since, self.attempts, self.losses
+            self.plan.market, state, self.plan.route, len(self.plan.streams), up_since, self.attempts, self.losses
         )

@@ -81,7 +81,8 @@ class Supervisor:
         self._line_by_stream = self._find_lines()
         self._nursery: trio.Nursery | None = None
         self._closing: list[str] = []  # Connections that still say goodbye, by the name of the first copy.
-        self._ended_attempts = self._ended_reconnects = 0
+        self._ended_attempts = 0
+        self._ended_reconnects: dict[Market, int] = {}
 
     def _make_line(self, plan: ConnectionPlan) -> Line:
         settings = self._wiring.settings
@@ -96,7 +97,9 @@ class Supervisor:
     def statistics(self) -> SupervisorStatistics:
         """A look at all connections."""
         return SupervisorStatistics(
-            {line.plan.name: line.statistics() for line in self._lines}, self._ended_attempts, self._ended_reconnects
+            {line.plan.name: line.statistics() for line in self._lines},
+            self._ended_attempts,
+            dict(self._ended_reconnects),
         )
 
     def change(self, market: Market, *, added: Iterable[Stream] = (), removed: Collection[Stream] = ()) -> None:
@@ -138,7 +141,8 @@ class Supervisor:
         """No stream is left for a connection."""
         self._lines.remove(line)
         self._ended_attempts += line.attempts
-        self._ended_reconnects += max(0, line.attempts - 1)
+        reconnects = self._ended_reconnects.get(line.plan.market, 0)
+        self._ended_reconnects[line.plan.market] = reconnects + max(0, line.attempts - 1)
         if self._nursery is not None:
             # None of their names is given again before all copies have said goodbye.
             self._closing.append(line.plan.first_name)

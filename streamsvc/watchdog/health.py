@@ -56,6 +56,7 @@ class StreamHealth:
         stream: The stream, on the route that it was last subscribed on.
         copy: Which of the connections that carry it at once this is about, from 0.
         messages: Messages since the start that were accepted, which another copy had not brought before.
+        size_bytes: Their bytes.
         more_rows: Rows that they become beyond one each: an order-book level is a row.
         last_message: Monotonic time of the last message, accepted or not, seconds; None before the first.
         quiet_at: When the exchange said last that it has sent nothing more; the silence counts from then on.
@@ -71,6 +72,7 @@ class StreamHealth:
     stream: Stream
     copy: int = 0
     messages: int = 0
+    size_bytes: int = 0
     more_rows: int = 0
     last_message: float | None = None
     quiet_at: float = -math.inf
@@ -116,6 +118,12 @@ class StreamHealth:
         return Verdict.OK
 
 
+def _add(totals: dict[tuple[Market, Kind], tuple[int, int]], slot: StreamHealth) -> None:
+    key = slot.stream.market, slot.stream.kind
+    messages, size_bytes = totals.get(key, (0, 0))
+    totals[key] = messages + slot.messages, size_bytes + slot.size_bytes
+
+
 class Health:
     """The health of every stream that is recorded, by market and name; streams come and go.
 
@@ -131,6 +139,14 @@ class Health:
             for stream in streams
             for copy in range(copies)
         }
+        self._ended: dict[tuple[Market, Kind], tuple[int, int]] = {}
+
+    def totals(self) -> dict[tuple[Market, Kind], tuple[int, int]]:
+        """Messages and bytes since the start by market and kind, those of streams that have ended included."""
+        totals = dict(self._ended)
+        for slot in self._slots.values():
+            _add(totals, slot)
+        return totals
 
     def add(self, stream: Stream) -> list[StreamHealth]:
         """Another stream may come from now on; returns its copies."""
@@ -140,7 +156,10 @@ class Health:
 
     def remove(self, stream: Stream) -> list[StreamHealth]:
         """A stream has ended, and no connection carries it any more; returns what was known of its copies."""
-        return [self._slots.pop((stream.market, stream.name, copy)) for copy in range(self.copies)]
+        removed = [self._slots.pop((stream.market, stream.name, copy)) for copy in range(self.copies)]
+        for slot in removed:
+            _add(self._ended, slot)
+        return removed
 
     def slots(self) -> list[StreamHealth]:
         """All copies of all streams, in the order in which the streams were given or added."""

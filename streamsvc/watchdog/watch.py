@@ -122,6 +122,14 @@ class Watch:
         """The totals of the last look."""
         return self._report
 
+    def verdicts(self, now: float) -> dict[Stream, Verdict]:
+        """How each stream is doing on its best connection. Stalled is what the log has called so and not recovered."""
+        self._follow_streams()
+        return {
+            copies[0].slot.stream: min((_shown(each, now, self.timeouts) for each in copies), key=_BEST_FIRST.index)
+            for copies in self._copies
+        }
+
     def silent_trades(self, now: float) -> list[Stream]:
         """Streams of trades that count as stalled now, unless they are only quiet."""
         self._follow_streams()
@@ -279,6 +287,13 @@ class Watch:
             watched.late_told_at = now
             logger.warning("stream_late", **_names(slot), latency_ms=slot.latency_ms, late_messages=watched.late_untold)
             watched.late_untold = 0
+
+
+def _shown(watched: _Watched, now: float, timeouts: Timeouts) -> Verdict:
+    verdict = watched.slot.verdict(now, timeouts)
+    if verdict is Verdict.DISCONNECTED or not (watched.is_stalled or verdict is Verdict.STALLED):
+        return verdict
+    return Verdict.STALLED if watched.is_stalled else Verdict.OK  # It may only be quiet: the next look asks.
 
 
 def _unproved(copies: Sequence[_Watched]) -> list[StreamHealth]:

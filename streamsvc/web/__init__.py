@@ -1,0 +1,1 @@
+"""What is seen of a running recorder over HTTP: health, metrics, status, and the live page."""
