@@ -1,6 +1,6 @@
 """The nursery tree, on one page.
 
-    watchdog nursery        outermost: health checks, sd_notify; beats until the drain is over
+    watchdog nursery        outermost: health checks, sd_notify, metrics and page; beats until the drain is over
       persistence nursery   journal writer, sealers, publisher; REST: backfill, snapshots, instruments, clock
         stream nursery      innermost: one supervised task per connection; what changes them; analytics
 
@@ -28,6 +28,7 @@ from streamsvc.roster.following import follow_changes
 from streamsvc.shutdown import Reload, Shutdown, stop_after
 from streamsvc.watchdog.notify import run_watchdog
 from streamsvc.watchdog.watch import run_watch
+from streamsvc.web.begin import serve_web
 
 if TYPE_CHECKING:
     from streamsvc.settings import Settings
@@ -102,7 +103,8 @@ async def run(
                         logger.info("ready", connections=connections, streams=len(parts.health.streams()))
                         task_status.started(live)
                         # Not earlier: what these load would hold up the first connections.
-                        watchdog_nursery.start_soon(shutdown.guard, sealers.warm)
+                        for part in (sealers.warm, partial(serve_web, live, settings, around, shutdown)):
+                            watchdog_nursery.start_soon(shutdown.guard, part)
                         stream_nursery.start_soon(follow_changes, parts.roster, settings, around, reload, shutdown)
                         if settings.run_hours is not None:
                             stream_nursery.start_soon(stop_after, shutdown, settings.run_hours)

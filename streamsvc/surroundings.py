@@ -68,6 +68,7 @@ class Surroundings:
         notifier: Towards systemd.
         open_client: A client of a market's REST; leaving the context closes it.
         files: The disk.
+        open_listeners: Listens for HTTP on a port of a host; None: nothing is served.
         watch_folder: Calls a function whenever something in a folder changes, until cancelled.
     """
 
@@ -82,6 +83,7 @@ class Surroundings:
     open_client: Callable[[Market], AbstractAsyncContextManager[Client]]
     watch_folder: Callable[[Path, Callable[[], None]], Awaitable[None]]
     files: Files = attrs.field(factory=Files)
+    open_listeners: Callable[[int, str], Awaitable[list[trio.SocketListener]]] | None = None
 
 
 def real_surroundings(settings: Settings) -> Surroundings:
@@ -106,5 +108,10 @@ def real_surroundings(settings: Settings) -> Surroundings:
         rng=random.SystemRandom(),
         notifier=Notifier(os.environ, os.getpid()),
         open_client=open_client,
+        open_listeners=_open_listeners,
         watch_folder=partial(watch_folder, trio.to_thread.run_sync),
     )
+
+
+async def _open_listeners(port: int, host: str) -> list[trio.SocketListener]:
+    return await trio.open_tcp_listeners(port, host=host)

@@ -26,14 +26,19 @@ class Fetched:
         wall_ns: The wall clock.
 
     Attributes:
-        rows: Trades that were missing and that were recorded.
+        rows_of: Trades of each market that were missing and that were recorded.
     """
 
     def __init__(self, chains: Chains, sender: BlockSender, wall_ns: Callable[[], int]) -> None:
         self._chains = chains
         self._sender = sender
         self._wall_ns = wall_ns
-        self.rows = 0
+        self.rows_of = dict.fromkeys(Market, 0)
+
+    @property
+    def rows(self) -> int:
+        """Trades of all markets that were missing and that were recorded."""
+        return sum(self.rows_of.values())
 
     async def wait_room(self) -> None:
         """Wait until the writer's channel has room."""
@@ -67,7 +72,7 @@ class Fetched:
         texts = [journal_text(stream.symbol, raw) for raw in missing]
         if texts:
             self._put(stream.market, stream.kind, texts, self._chains.notes(self._wall_ns()), epoch)
-            self.rows += len(texts)
+            self.rows_of[stream.market] += len(texts)
         return len(texts)
 
     def _put(self, market: Market, kind: Kind, texts: list[bytes], notes: list[bytes], epoch: int) -> None:

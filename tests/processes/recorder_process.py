@@ -71,7 +71,8 @@ class RecorderProcess:
         self._log = place / f"log.{len(list(place.glob('log.*')))}"
         self._errors = self._log.with_name(f"errors{self._log.suffix}")
         self._family: dict[int, psutil.Process] = {}
-        environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | settings
+        environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        environment |= {"HTTP_LISTEN": ""} | settings
         with self._log.open("wb") as log, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 command,
