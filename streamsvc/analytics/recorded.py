@@ -17,10 +17,10 @@ from streamsvc.analytics.trades import DAY_MS
 from streamsvc.integrity.revisions import latest, sum_deltas
 from streamsvc.persistence.catalogue_reading import ReadingCatalogue
 from streamsvc.persistence.compaction_names import may_hold
-from streamsvc.persistence.layout import DataFolder, SegmentName
+from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.parquet import read_coded
 from streamsvc.persistence.tables import ID_COLUMNS
-from streamsvc.schema import COLUMNS, Kind, Market
+from streamsvc.schema import COLUMNS, TRADE_KINDS, Kind, Market
 from streamsvc.venues.binance_live import LiveTrade
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ _MINUTE_COLUMNS = ("open_time", "receive_time", "revision", "delta", "cvd", "tra
 Begins = tuple[dict[TradeStream, Begin], dict[tuple[Market, str], list[WrittenBin]]]
 
 
-def read_begins(root: str, run: int, ended: Sequence[Ended]) -> Begins:
+def read_begins(root: str, run: str, ended: Sequence[Ended]) -> Begins:
     """Where minutes of trades and bins of quotes end that were recorded before this run.
 
     Args:
         root: `DATA_DIR`; the segments of earlier runs are sealed.
-        run: The number of this run, whose files are left out.
+        run: What the names of this run's files begin with, which are left out.
         ended: The streams.
 
     Raises:
@@ -64,12 +64,14 @@ def read_begins(root: str, run: int, ended: Sequence[Ended]) -> Begins:
             if last.kind is Kind.CVD_1M
         }
         reader = _Reader(folder, catalogue, run)
-        for (market, kind), group in groupby(sorted(ended, key=_place), key=_place):
+        for (market, kind), group in groupby(sorted(_with_forgotten(ended, lasts), key=_place), key=_place):
             of_symbol = {one.stream.symbol: one for one in group}
             newest = {symbol: written[market, symbol] for symbol in of_symbol if (market, symbol) in written}
             sums = reader.sums(market, {symbol: (last - _SUM_MS, last) for symbol, last in newest.items()})
             minutes = reader.minutes(market, kind, {symbol: (found.newest_ms, None) for symbol, found in sums.items()})
             for symbol, one in of_symbol.items():
+                if one.last_id < 0 and symbol not in sums:
+                    continue
                 begins[one.stream] = _begin(reader, one, sums.get(symbol), minutes.get(symbol, []))
         return begins, _written_bins(reader, lasts)
 
@@ -91,6 +93,13 @@ def _written_bins(reader: _Reader, lasts: Iterable[LastId]) -> dict[tuple[Market
                 found = WrittenBin(kind, spans[symbol][0], int(columns["revision"][place]), ofi, count)
                 bins.setdefault((market, symbol), []).append(found)
     return bins
+
+
+def _with_forgotten(ended: Sequence[Ended], lasts: Iterable[LastId]) -> list[Ended]:
+    """Also streams of which the catalogue has learnt only now, from files: nobody knows which ids they ended with."""
+    known = {one.stream for one in ended}
+    streams = (TradeStream(last.market, last.kind, last.symbol) for last in lasts if last.kind in TRADE_KINDS)
+    return [*ended, *(Ended(stream, -1, -1, 0) for stream in dict.fromkeys(streams) if stream not in known)]
 
 
 def _place(one: Ended) -> tuple[Market, Kind]:
@@ -226,10 +235,10 @@ class _Sums:
 class _Reader:
     """Reads columns of many symbols from the files of a folder, each file once."""
 
-    def __init__(self, folder: DataFolder, catalogue: ReadingCatalogue, before_run: int | None = None) -> None:
+    def __init__(self, folder: DataFolder, catalogue: ReadingCatalogue, run: str = "") -> None:
         self._folder = folder
         self._catalogue = catalogue
-        self._before_run = before_run
+        self._run = run
 
     def sums(self, market: Market, spans: Mapping[str, tuple[int, int]]) -> dict[str, _Sums]:
         """The written minutes of symbols that open in a span, both ends included."""
@@ -298,8 +307,7 @@ class _Reader:
         }
 
     def _is_left_out(self, file: Path) -> bool:
-        name = SegmentName.parse(file.stem)
-        return self._before_run is not None and name is not None and name.run >= self._before_run
+        return bool(self._run) and file.name.startswith(f"{self._run}-")
 
 
 def _texts(values: NDArray[Any], labels: list[str] | None) -> NDArray[Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from streamsvc.batch import BlockReceiver
+    from streamsvc.persistence.layout import SegmentName
     from streamsvc.persistence.tools import Tools
     from streamsvc.settings import Settings
 
@@ -44,13 +45,15 @@ class Persistence:
         adoption_scope: What ends the adoption when the drain begins.
         housekeeping_scope: The same for compaction and retention.
         is_draining: Whether the end is near.
-        run: The number of this run.
+        run: What the names of this run's segments and files begin with.
+        adopted: Set when the files that the catalogue did not know are taken in.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it shows
-        self, writer: Writer, backlog: Backlog, publisher: Publisher, tools: Tools, drain_sec: float, run: int
+        self, writer: Writer, backlog: Backlog, publisher: Publisher, tools: Tools, drain_sec: float, run: SegmentName
     ) -> None:
-        self.run = run
+        self.run = str(run).rpartition("-")[0]
+        self.adopted = trio.Event()
         self._earlier_left = backlog.last_left
         self.state: WriterState = writer.state
         self.backlog = backlog
@@ -84,8 +87,9 @@ class Persistence:
         return catalogue.gap_counts(), catalogue.latest_gaps(gaps_max), catalogue.file_totals(), free_bytes
 
     async def wait_recovered(self) -> None:
-        """Wait until the segments of earlier runs are in the data set, or set aside."""
+        """Wait until the segments of earlier runs have left the journal, and the catalogue knows all files."""
         await self._earlier_left.wait()
+        await self.adopted.wait()
 
     async def wait_published(self) -> None:
         """Wait until everything that was written up to now is in the data set, or set aside."""
@@ -152,7 +156,7 @@ async def run_persistence(
         for segment in recovered.segments:
             backlog.add(segment)
         writer = Writer(settings, tools, recovered.run, receiver, backlog)
-        persistence = Persistence(writer, backlog, publisher, tools, settings.drain_sec, recovered.run.run)
+        persistence = Persistence(writer, backlog, publisher, tools, settings.drain_sec, recovered.run)
         sealing = Sealing(
             backlog=backlog,
             publisher=publisher,
@@ -190,7 +194,7 @@ async def run_persistence(
                     for part in (
                         partial(quarantine.run, publisher.quarantine, lines_name, tools.run_blocking),
                         partial(_seal_all, persistence, sealing, settings.save_concurrency),
-                        partial(_until_drain, persistence.adoption_scope, adoption.run),
+                        partial(_adopt, persistence, adoption),
                         partial(_until_drain, persistence.housekeeping_scope, housekeeping.run),
                     ):
                         nursery.start_soon(tools.guard, part)
@@ -237,6 +241,11 @@ async def _seal_all(persistence: Persistence, sealing: Sealing, sealers: int) ->
     if scope.cancelled_caught:
         backlog = persistence.backlog
         logger.warning("drain_cut", segments=backlog.segments, size_bytes=backlog.size_bytes)
+
+
+async def _adopt(persistence: Persistence, adoption: Adoption) -> None:
+    await _until_drain(persistence.adoption_scope, adoption.run)
+    persistence.adopted.set()
 
 
 async def _until_drain(scope: trio.CancelScope, part: Callable[[], Awaitable[None]]) -> None:
