@@ -67,6 +67,7 @@ class Analytics:
         self._grace_ms = round(grace_sec * 1000)
         self._is_recorded = is_recorded
         self._symbols: dict[tuple[Market, str], SymbolAnalytics] = {}
+        self._removed: dict[tuple[Market, str], SymbolAnalytics] = {}
         self._of_depth: dict[tuple[Market, bytes], SymbolAnalytics] = {}
         self._begins: Mapping[tuple[Market, str], Begin] | None = None
         self._written: Mapping[tuple[Market, str], Sequence[WrittenBin]] = {}
@@ -131,6 +132,9 @@ class Analytics:
         return of_symbol
 
     def _made(self, market: Market, symbol: str) -> SymbolAnalytics:
+        if (removed := self._removed.pop((market, symbol), None)) is not None:
+            self._symbols[market, symbol] = removed
+            return removed
         kind = Kind.TRADE if self._is_recorded(market, Kind.TRADE, symbol) else Kind.AGG_TRADE
         made = self._symbols[market, symbol] = SymbolAnalytics(market, symbol, kind, self._reset, self._grace_ms)
         if self._begins is not None:
@@ -193,9 +197,10 @@ class Analytics:
         return True
 
     def remove(self, market: Market, symbol: str) -> None:
-        """A symbol is recorded no more: its open bins are closed and written."""
+        """A symbol is recorded no more: its open bins are closed and written. It goes on if it comes back."""
         of_symbol = self._symbols.pop((market, symbol), None)
         if of_symbol is not None:
+            self._removed[market, symbol] = of_symbol
             self._of_depth = {key: other for key, other in self._of_depth.items() if other is not of_symbol}
             self._add(market, of_symbol, of_symbol.finish())
 

@@ -67,6 +67,9 @@ class _OfiBins:
         bin_.update_count += 1
         bin_.quote = quote
 
+    def finish(self, symbol: str) -> list[OfiRow]:
+        return self.close(symbol, max(self._open, default=-self._width_ms) + self._width_ms)
+
     def close(self, symbol: str, before_ms: int) -> list[OfiRow]:
         if len(self._open) > OPEN_BINS_MAX:
             before_ms = max(before_ms, min(self._open) + self._width_ms)
@@ -150,6 +153,10 @@ class Quotes:
         """Close what ends at `before_ms` or earlier: rows of seconds, rows of minutes."""
         return self._seconds.close(self._symbol, before_ms), self._minutes.close(self._symbol, before_ms)
 
+    def finish(self) -> tuple[list[OfiRow], list[OfiRow]]:
+        """Close all that is open."""
+        return self._seconds.finish(self._symbol), self._minutes.finish(self._symbol)
+
 
 @attrs.define
 class _PriceBin:
@@ -195,6 +202,10 @@ class PriceSeconds:
     def quote(self, quote: LiveQuote, time_ms: int) -> None:
         """A new best bid or ask."""
         self._bin(time_ms).quote = quote
+
+    def finish(self) -> list[PriceRow]:
+        """Close all that is open."""
+        return self.close(max(self._open, default=-SECOND_MS) + SECOND_MS)
 
     def close(self, before_ms: int) -> list[PriceRow]:
         """Close the seconds that end at `before_ms` or earlier."""

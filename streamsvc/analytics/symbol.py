@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
-from streamsvc.analytics.minute import MINUTE_MS
 from streamsvc.analytics.quotes import SECOND_MS, PriceSeconds, Quotes
 from streamsvc.analytics.rows import ROW_TYPES, DerivedRow
 from streamsvc.analytics.trades import CvdReset, TradeMinutes
@@ -20,11 +19,11 @@ from streamsvc.analytics.window import Window
 from streamsvc.schema import Kind, Market
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from decimal import Decimal
 
     from streamsvc.analytics.minute import Begin, Minute, WrittenBin
-    from streamsvc.analytics.rows import BarRow, CvdRow
+    from streamsvc.analytics.rows import BarRow, CvdRow, OfiRow, PriceRow
     from streamsvc.venues.binance_live import LiveCandle, LiveQuote, LiveTrade
 
 Row = tuple[Kind, DerivedRow]
@@ -164,19 +163,13 @@ class SymbolAnalytics:
         """Close everything, and give the rows that are due; none if it is not known what was written before."""
         if not self._has_begun:
             return []
-        end_ms = max(self._exchange_ms, self._quote_ms) + MINUTE_MS
-        rows = self._close_quotes(end_ms, end_ms)
+        rows = _quote_rows(*self.quotes.finish(), self._prices.finish())
         rows += self._of_minutes(self.trades.finish())
         return self._shown(rows)
 
     def _close_quotes(self, quote_ms: int, exchange_ms: int) -> list[Row]:
-        seconds, minutes = self.quotes.close(quote_ms)
         known = [time_ms for time_ms in (quote_ms, exchange_ms) if time_ms > 0]
-        prices = self._prices.close(min(known, default=0))
-        rows: list[Row] = [(Kind.OFI_1S, row) for row in seconds]
-        rows += [(Kind.OFI_1M, row) for row in minutes]
-        rows += [(Kind.PRICES_1S, row) for row in prices]
-        return rows
+        return _quote_rows(*self.quotes.close(quote_ms), self._prices.close(min(known, default=0)))
 
     def _of_minutes(self, minutes: list[tuple[CvdRow, BarRow | None]]) -> list[Row]:
         rows: list[Row] = []
@@ -203,3 +196,10 @@ class SymbolAnalytics:
         for kind, row in rows:
             self.windows[kind].add(row)
         return rows
+
+
+def _quote_rows(seconds: Iterable[OfiRow], minutes: Iterable[OfiRow], prices: Iterable[PriceRow]) -> list[Row]:
+    rows: list[Row] = [(Kind.OFI_1S, row) for row in seconds]
+    rows += [(Kind.OFI_1M, row) for row in minutes]
+    rows += [(Kind.PRICES_1S, row) for row in prices]
+    return rows

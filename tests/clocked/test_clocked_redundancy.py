@@ -131,14 +131,15 @@ async def test_one_silent_copy_of_a_stream_is_repaired_while_the_other_flows(wor
         _, (second,) = await until_doubled(world, exchange, SPOT)
         exchange.mute(SPOT, name, connection=second)
         await trio.sleep(55)
-        assert ["spot-1-b"] == [event["connection"] for event in world.log.events("stream_stalled")]
+        (silent,) = [event["connection"] for event in world.log.events("stream_stalled")]
+        assert silent in {"spot-1", "spot-1-b"}  # Which of them was the second one is chance.
         health = world.log.events("health")[-1]
         assert (5, 1, 0) == (health["ok"], health["degraded"], health["stalled"])
         assert "5 ok (1 on one connection only)" in recording.live.status_line()
         await trio.sleep(90)
         steps = [(event["step"], event["connection"]) for event in world.log.events("stream_repair")]
-        assert [("resubscribe", "spot-1-b"), ("replace", "spot-1-b")] == steps
-        assert ["spot-1-b"] == [event["connection"] for event in world.log.events("stream_recovered")]
+        assert [("resubscribe", silent), ("replace", silent)] == steps
+        assert [silent] == [event["connection"] for event in world.log.events("stream_recovered")]
         assert 0 == world.log.events("health")[-1]["degraded"]
     assert_nothing_lost_or_twice(world, SPOT)
 
