@@ -101,8 +101,12 @@ class History:
     async def _correct(self) -> None:
         wanted = self._analytics.take_stale(STALE_MINUTES_MAX)
         rebuilt: list[Rebuilt] | None = await self._read("rebuild_minutes", wanted)
-        corrected = sum(self._analytics.correct(one) for one in rebuilt or ())
-        logger.info("analytics_corrected", minutes=corrected)
+        if rebuilt is None:
+            self._analytics.put_back_stale(wanted)
+            return
+        corrected = sum(self._analytics.correct(one) for one in rebuilt)
+        if corrected:
+            logger.info("analytics_corrected", minutes=corrected)
 
     async def _read(self, function: str, *args: Any) -> Any:
         """What a function reads from files; where that fails it is told, and tried again. None: it never worked."""

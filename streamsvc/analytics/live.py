@@ -186,6 +186,13 @@ class Analytics:
                 taken.append((TradeStream(market, of_symbol.trade_kind, symbol), chosen))
         return taken
 
+    def put_back_stale(self, taken: Sequence[tuple[TradeStream, tuple[int, ...]]]) -> None:
+        """They could not be made again now."""
+        for stream, opens in taken:
+            of_symbol = self._symbols.get((stream.market, stream.symbol))
+            if of_symbol is not None:
+                of_symbol.trades.stale.update(opens)
+
     def correct(self, rebuilt: Rebuilt) -> bool:
         """Write a minute that was made again from what is recorded, if it has changed; whether it has."""
         stream, minute = rebuilt.stream, rebuilt.minute

@@ -153,6 +153,7 @@ class Begin:
         cvd_ms: The open time of the last minute that is in it.
         minutes: The minutes since then as they are recorded, in order, with their next revision.
         holes: What is missing since then.
+        doubtful: Minutes before them that may have got trades of which no row tells, since the run ended before.
         last_close: The last price before them; None: it is not known.
     """
 
@@ -163,6 +164,7 @@ class Begin:
     cvd_ms: int
     minutes: tuple[Minute, ...]
     holes: tuple[KnownHole, ...] = ()
+    doubtful: tuple[int, ...] = ()
     last_close: Decimal | None = None
 
 

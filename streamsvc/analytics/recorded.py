@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsvc.analytics.minute import MINUTE_MS, Begin, Ended, KnownHole, Minute, Rebuilt, TradeStream, WrittenBin
-from streamsvc.analytics.trades import DAY_MS
+from streamsvc.analytics.trades import DAY_MS, KEPT_MINUTES
 from streamsvc.integrity.revisions import latest, sum_deltas
 from streamsvc.persistence.catalogue_reading import ReadingCatalogue
 from streamsvc.persistence.compaction_names import may_hold
@@ -127,6 +127,7 @@ def _begin(reader: _Reader, one: Ended, sums: _Sums | None, minutes: list[Minute
         cvd_ms=newest_ms - MINUTE_MS,
         minutes=tuple(minutes),
         holes=tuple(hole for hole in holes if hole.last_id <= one.last_id),
+        doubtful=sums.doubtful(),
     )
 
 
@@ -165,6 +166,8 @@ def _corrected(reader: _Reader, stream: TradeStream, minutes: list[Minute], sums
         if sums is not None:
             sums.know(minute)
         minute.holes = len(reader.holes(stream, minute.open_ms, minute.open_ms + MINUTE_MS))
+        # What was not complete and touches no gap is the minute in which recording began.
+        minute.is_cut = bool(minute.revision) and not minute.written[2] and not reader.has_had_hole(stream, minute)
         cvd = minute.delta if sums is None else sums.through(minute)
         rebuilt.append(Rebuilt(stream, minute, cvd))
     return rebuilt
@@ -201,6 +204,15 @@ class _Sums:
         """The running sum before the newest minute."""
         delta, cvd, *_ = self._rows[self.newest_ms]
         return cvd - delta
+
+    def doubtful(self) -> tuple[int, ...]:
+        """Minutes that were not complete, and those that could still be corrected when the run ended."""
+        oldest_ms = self.newest_ms - KEPT_MINUTES * MINUTE_MS
+        return tuple(
+            open_ms
+            for open_ms, (*_, is_complete, _revision) in self._rows.items()
+            if open_ms < self.newest_ms and (open_ms >= oldest_ms or not is_complete)
+        )
 
     def know(self, minute: Minute) -> None:
         """Tell a minute what was written of it."""
@@ -275,6 +287,11 @@ class _Reader:
             )
             for row in rows
         )
+
+    def has_had_hole(self, stream: TradeStream, minute: Minute) -> bool:
+        """Whether something of a minute was ever missing."""
+        first_ns, end_ns = minute.open_ms * _NS_PER_MS, (minute.open_ms + MINUTE_MS) * _NS_PER_MS
+        return self._catalogue.has_had_gap(stream.kind, stream.market, stream.symbol, first_ns, end_ns)
 
     def _columns(
         self, market: Market, kind: Kind, spans: Mapping[str, tuple[int, int | None]], names: Iterable[str]

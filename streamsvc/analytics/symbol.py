@@ -185,7 +185,7 @@ class SymbolAnalytics:
         """Compare minutes with their candles, each once both are there and nothing more can come."""
         for open_ms in self._candles.keys() & self._deltas.keys():
             if self.trades.is_settled(open_ms):
-                delta, expected = self._deltas.pop(open_ms), self._candles[open_ms]
+                delta, expected = self._deltas.pop(open_ms), self._candles.pop(open_ms)
                 if delta != expected:
                     self.mismatches.append(Mismatch(open_ms, delta, expected))
         for known in (self._candles, self._deltas):

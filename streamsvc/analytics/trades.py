@@ -199,6 +199,7 @@ class TradeMinutes:
             del self._minutes[open_ms]
             self.stale.add(open_ms)
         self._last_close = begin.last_close
+        self.stale.update(begin.doubtful)
         for known in begin.holes[-HOLES_MAX:]:
             missing = known.last_id - known.first_id + 1
             missing -= sum(known.first_id <= number <= known.last_id for number in early)

@@ -38,6 +38,17 @@ class ReadingCatalogue(Catalogue):
         with self._connection() as connection:
             return [str(segment) for (segment,) in connection.execute(query, (first_ns, end_ns))]
 
+    def has_had_gap(self, kind: Kind, market: Market, symbol: str, first_ns: int, end_ns: int) -> bool:
+        """Whether a gap of a stream, repaired or not, touches a time; see `missing`."""
+        query = (
+            "select exists (select 1 from gaps where kind = ? and market = ? and symbol = ? "
+            "and coalesce(last_time_ns, ?) >= ? and coalesce(first_time_ns, ?) < ?)"
+        )
+        values = (kind.label, market.label, symbol, first_ns, first_ns, first_ns, end_ns)
+        with self._connection() as connection:
+            ((found,),) = connection.execute(query, values)
+            return bool(found)
+
     def missing(
         self, kind: Kind, market: Market, symbol: str, first_ns: int, end_ns: int
     ) -> list[tuple[int | str | None, ...]]:

@@ -91,6 +91,26 @@ async def test_what_is_derived_live_is_what_the_files_say(world, market):
     assert {SPOT: 0, FUTURES: 0} == recording.live.analytics.mismatches
 
 
+async def test_a_sum_that_starts_over_every_day(world):
+    """Over midnight, over a restart, and over a correction of yesterday's minutes."""
+    world.begin_later(17 * 3600 + 5 * 60)
+    world.has_rest = True
+    exchange = await world.open_exchange(markets=tuple(Market))
+    async with world.recording(**BOTH, cvd_reset="daily"):
+        await trio.sleep(130)
+        exchange.drop(SPOT, "btcusdt@trade", 5)
+        await trio.sleep(230)
+    async with world.recording(**BOTH, cvd_reset="daily"):
+        await trio.sleep(200)
+    rows, total, day = stored(world, Kind.CVD_1M, SPOT), Decimal(0), None
+    days = {open_ms // 86_400_000 for open_ms in rows}
+    assert 2 == len(days)
+    for open_ms, row in rows.items():
+        total = (total if day == open_ms // 86_400_000 else Decimal(0)) + Decimal(repr(row["delta"]))
+        day = open_ms // 86_400_000
+        assert float(total) == row["cvd"]
+
+
 @pytest.mark.parametrize("redundancy", [1, 2])
 async def test_runs_that_follow_each_other_go_on_with_one_sum(world, redundancy):
     """What was traded between them is fetched, and the minutes that it belongs to are written again."""
@@ -138,6 +158,24 @@ async def test_a_run_that_was_killed(world):
     world.verify()
     for market in Market:
         assert_trades_add_up(world, market)
+
+
+async def test_a_run_that_ends_before_it_has_corrected_what_was_fetched(world):
+    """The next one finds that out from the files."""
+    exchange = await world.open_exchange(markets=tuple(Market))
+    async with world.recording(**BOTH):
+        await trio.sleep(90)
+        exchange.drop(SPOT, "btcusdt@trade", 5)
+        await trio.sleep(1800)
+        world.has_rest = True
+        await world.log.wait("backfilled")
+    assert [] == world.log.events("analytics_corrected")
+    async with world.recording(**BOTH):
+        await world.log.wait("analytics_corrected")
+        await trio.sleep(90)
+    world.verify()
+    minutes = assert_trades_add_up(world, SPOT)
+    assert [False, *[True] * (len(minutes) - 2), False] == [row["is_complete"] for row in minutes.values()]
 
 
 async def test_aggregates_where_trades_are_not_recorded(world):
