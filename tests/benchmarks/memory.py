@@ -22,7 +22,7 @@ from typing import Any
 
 from environments import HERE
 from processes import become_reaper, command_of, family_of, memory_of, own_cpu_ns
-from recorder import Recorder, free_port, queued_bytes, scratch_folder, settings_for, version
+from recorder import PROGRAM, Recorder, free_port, queued_bytes, scratch_folder, settings_for, version
 from sources import make_certificates
 from table import print_table
 
@@ -118,7 +118,7 @@ def wait_settled(recorder: Recorder, port: int) -> None:
         time.sleep(SETTLE_SEC)
 
 
-def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(args: argparse.Namespace, folder: Path, program: tuple[str, ...] = PROGRAM) -> dict[str, Any]:
     """Record for a while, and look."""
     certificates = make_certificates(folder)
     port = free_port()
@@ -126,7 +126,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     symbols = [f"SYM{number}USDT" for number in range(args.symbols)]
     authority = None if args.plain else certificates[0]
     settings = settings_for(port, authority=authority, symbols=symbols, kinds=",".join(KINDS))
-    recorder = Recorder(folder, settings, {source.pid})
+    recorder = Recorder(folder, settings, {source.pid}, program)
     try:
         while not recorder.is_ready():
             recorder.check()

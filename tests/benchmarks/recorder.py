@@ -47,6 +47,9 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+PROGRAM = ("-m", "streamsvc")
+
+
 class Recorder:
     """A running service.
 
@@ -54,9 +57,12 @@ class Recorder:
         folder: Its working folder: data, log, and the socket on which it says that it is ready.
         settings: Variables beside the environment's `PATH` and the like; nothing else of our environment is passed on.
         strangers: Other children of ours, which are not the service's orphans.
+        program: What Python runs.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, str], strangers: set[int]) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, str], strangers: set[int], program: tuple[str, ...] = PROGRAM
+    ) -> None:
         self.data = folder / "data"
         self.log = folder / "log.jsonl"
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -70,11 +76,12 @@ class Recorder:
             "NOTIFY_SOCKET": str(folder / "notify"),
             "BINANCE_SPOT_REST_URL": f"http://127.0.0.1:{closed_port}",
             "BINANCE_FUTURES_REST_URL": f"http://127.0.0.1:{closed_port}",
+            "HTTP_LISTEN": "",
             **settings,
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streamsvc", "run"], cwd=folder, env=environment, stdout=log, stderr=log
+                [sys.executable, *program, "run"], cwd=folder, env=environment, stdout=log, stderr=log
             )
         self.pid = self._process.pid
         self._family = Family(self.pid, strangers)
