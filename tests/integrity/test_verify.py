@@ -584,6 +584,7 @@ def test_the_report_as_json(sound, capsysbinary):
     assert {
         "files": 14,
         "rows": 43,
+        "derived_rows": 0,
         "gaps": [
             {
                 "market": "spot",
