@@ -34,7 +34,7 @@ class Story:
     situation: str
     phases: Sequence[Phase]
     heard: Mapping[float, Sequence[Firing]]
-    step_sec: float = 15.0
+    step_sec: float = 30.0
     only: Sequence[str] = ()
 
 
@@ -64,6 +64,7 @@ GAPS_OPEN = firing("StreamsvcGapsOpen", "ticket", market="futures")
 RESTARTED = firing("StreamsvcRestarts", "ticket")
 CRASHING = firing("StreamsvcRestarts", "page")
 SEGMENT_FAILED = firing("StreamsvcSegmentFailed", "ticket")
+TRADES_LOST = firing("StreamsvcGapUnrepairable", "ticket", market="futures", kind="trade")
 
 
 def restarts(count: int, minutes_each: float) -> list[Phase]:
@@ -115,7 +116,7 @@ QUIET = [
     ),
     Story(
         "a quiet market: a message every ten minutes",
-        [WELL, *[Phase(10, silent=["spot"]), Phase(0.25)] * 9],
+        [WELL, *[Phase(10, silent=["spot"]), Phase(0.5)] * 9],
         dict.fromkeys([25, 30, 45, 60, 100], ()),
     ),
     Story(
@@ -175,7 +176,8 @@ QUIET = [
     Story(
         "a sync that takes twelve seconds",
         [WELL, Phase(0.25, {UNSYNCED: 12}), Phase(10, {UNSYNCED: 0.3})],
-        dict.fromkeys([20, 20.25, 21, 25], ()),
+        dict.fromkeys([20, 20.25, 20.5, 21, 25], ()),
+        step_sec=15,
     ),
     Story(
         "a journal of yesterday that is sealed beside recording",
@@ -256,8 +258,7 @@ LOUD = [
     Story(
         "trades that the exchange gives no more",
         [WELL, Phase(400, gaps("futures", "trade", "unrepairable", 5))],
-        dict.fromkeys([20.5, 200, 375], [firing("StreamsvcGapUnrepairable", "ticket", market="futures", kind="trade")])
-        | {19.5: (), 385: ()},
+        {20.5: [TRADES_LOST], 200: [TRADES_LOST], 375: [TRADES_LOST]} | {19.5: (), 385: ()},
         step_sec=30,
         only=("streamsvc_gaps",),
     ),
