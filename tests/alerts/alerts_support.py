@@ -34,6 +34,22 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for rule in rules() if "alert" in rule]
 
 
+@functools.cache
+def dashboard() -> dict[str, Any]:
+    """The dashboard."""
+    return json.loads((DEPLOY / "grafana" / "streamsvc.json").read_text())
+
+
+def panels() -> list[dict[str, Any]]:
+    """Its panels, without the titles of rows."""
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def targets() -> list[dict[str, Any]]:
+    """What its panels ask for."""
+    return [target for panel in panels() for target in panel["targets"]]
+
+
 def run_promtool(*arguments: str | Path) -> tuple[int, str]:
     """The exit code of promtool, and what it says."""
     assert PROMTOOL is not None

@@ -44,6 +44,7 @@ GAUGES: Final = {
     "streamsvc_ready": set(),
     "streamsvc_info": {"version"},
     "streamsvc_start_time_seconds": set(),
+    "process_start_time_seconds": set(),
     "process_resident_memory_bytes": set(),
     "process_open_fds": set(),
 }

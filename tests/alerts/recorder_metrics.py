@@ -64,13 +64,14 @@ def writer(state: str) -> dict[str, float]:
 
 
 LAST_MESSAGE = {market: f'streamsvc_last_message_timestamp_seconds{{market="{market}"}}' for market in MARKETS}
-STARTED = "streamsvc_start_time_seconds"
+STARTED = ("streamsvc_start_time_seconds", "process_start_time_seconds")
+"""When, as the recorder and the kernel say."""
 
 
 def healthy_gauges() -> dict[str, float]:
     """60 streams on 3 connections a market; some order-book gaps of long ago; half of a disk free."""
     values: dict[str, float] = {
-        STARTED: -DAY_SEC,
+        **dict.fromkeys(STARTED, -DAY_SEC),
         "streamsvc_journal_unsynced_age_seconds": 0.4,
         "streamsvc_journal_unsealed_segments": 1.0,
         "streamsvc_journal_unsealed_bytes": 20e6,
@@ -149,13 +150,13 @@ def exported(phases: Sequence[Phase], step_sec: float, only: Sequence[str] = ())
     """
     counters = dict.fromkeys(healthy_rates(), 0.0)
     gauges = healthy_gauges()
-    names = [name for name in (*counters, *gauges) if not only or name.partition("{")[0] in {STARTED, *only}]
+    names = [name for name in (*counters, *gauges) if not only or name.partition("{")[0] in {*STARTED, *only}]
     samples: dict[str, list[str]] = {name: [] for name in ("up", *names)}
     time_sec = 0.0
     for phase in phases:
         if phase.is_started:
             counters = dict.fromkeys(counters, 0.0)
-            gauges[STARTED] = time_sec
+            gauges |= dict.fromkeys(STARTED, time_sec)
             gauges |= dict.fromkeys(LAST_MESSAGE.values(), 0.0)
         for name, value in phase.values.items():
             (counters if name in counters else gauges)[name] = value

@@ -1,15 +1,13 @@
 """The dashboard, without a Grafana: what can be said of its JSON."""
 
 import itertools
-import json
 import re
 
 import pytest
-from alerts_support import DEPLOY, ROOT, needs_promtool, rules, run_promtool, write_json
+from alerts_support import ROOT, dashboard, needs_promtool, panels, rules, run_promtool, targets, write_json
 from exported_metrics import unknown
 
-DASHBOARD = json.loads((DEPLOY / "grafana" / "streamsvc.json").read_text())
-PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+DASHBOARD, PANELS = dashboard(), panels()
 PROMETHEUS, LOKI = "${datasource}", "${loki}"
 ROWS = [
     "Verdict",
@@ -26,9 +24,7 @@ LABELS_OF_LOGS = {"service", "environment", "level"}
 
 def queries(source):
     """The queries of one source of data, panels and annotations alike."""
-    of_panels = [
-        target["expr"] for panel in PANELS for target in panel["targets"] if target["datasource"]["uid"] == source
-    ]
+    of_panels = [target["expr"] for target in targets() if target["datasource"]["uid"] == source]
     notes = [note["expr"] for note in DASHBOARD["annotations"]["list"] if note["datasource"]["uid"] == source]
     return of_panels + notes
 

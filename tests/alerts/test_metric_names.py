@@ -1,7 +1,7 @@
 """Rules ask for what a recorder exports, and their stories are told in the same names."""
 
 import pytest
-from alerts_support import rules
+from alerts_support import rules, targets
 from exported_metrics import COUNTERS, METRICS, OF_TARGETS, selectors, unknown
 from recorder_metrics import healthy_gauges, healthy_rates
 
@@ -16,7 +16,9 @@ def test_a_rule_asks_for_what_there_is(rule):
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
 def test_a_recording_rule_is_used_and_named_by_its_level(name):
-    """level:metric:operation, the level being the labels that are left."""
+    """level:metric:operation, the level being the labels that are left. Used by an alert, a panel or another rule."""
+    used = [rule["expr"] for rule in rules()] + [target["expr"] for target in targets()]
+    assert any(name in expression for expression in used)
     level, metric, operation = name.split(":")
     assert level in {"instance", "instance_market", "instance_market_kind"}
     assert metric
