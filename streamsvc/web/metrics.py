@@ -60,6 +60,8 @@ class _Recorder(Collector):
         self._watched = watched
         self._is_per_symbol = is_per_symbol
         self.disk: DiskLook | None = None
+        # Once: two clocks are read, and a number that trembles would look like a restart at every scrape.
+        self._started_at = watched.wall_ns() / _NS - (trio.current_time() - watched.live.started_at)
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -208,12 +210,11 @@ class _Recorder(Collector):
         for market in self._markets():
             mismatches.add_metric((market.label,), live.analytics.mismatches[market])
         yield mismatches
-        started = self._watched.wall_ns() / _NS - (trio.current_time() - live.started_at)
         tasks = trio.lowlevel.current_statistics().tasks_living
         for name, about, value in (
             ("concurrent_tasks_active", "Tasks of Trio.", tasks),
             ("streamsvc_ready", "Whether /readyz says so.", not self._watched.unready()),
-            ("streamsvc_start_time_seconds", "When the service started.", started),
+            ("streamsvc_start_time_seconds", "When the service started.", self._started_at),
         ):
             yield GaugeMetricFamily(name, about, value=value)
         info = GaugeMetricFamily("streamsvc_info", "The version that runs.", labels=("version",))
