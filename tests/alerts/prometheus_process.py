@@ -46,11 +46,10 @@ class PrometheusProcess:
     Args:
         place: A folder of its own for its data and the rewritten files.
         target: Host and port of what is scraped.
-        wait_of: How long a rule that alerts waits here, where another time than it says is meant: by its `for` and
-            name; None: as it says.
+        change: Told of every rule that alerts, it may change it.
     """
 
-    def __init__(self, place: Path, target: str, wait_of: Callable[[dict[str, Any]], str | None]) -> None:
+    def __init__(self, place: Path, target: str, change: Callable[[dict[str, Any]], None]) -> None:
         assert PROMETHEUS is not None
         place.mkdir()
         self._log = place / "log"
@@ -60,7 +59,7 @@ class PrometheusProcess:
             self._process = subprocess.Popen(
                 [
                     PROMETHEUS,
-                    f"--config.file={_rewritten(place, target, wait_of)}",
+                    f"--config.file={_rewritten(place, target, change)}",
                     f"--storage.tsdb.path={place / 'data'}",
                     f"--web.listen-address={address}",
                     "--log.level=warn",
@@ -102,7 +101,7 @@ class PrometheusProcess:
             self._process.wait()
 
 
-def _rewritten(place: Path, target: str, wait_of: Callable[[dict[str, Any]], str | None]) -> Path:
+def _rewritten(place: Path, target: str, change: Callable[[dict[str, Any]], None]) -> Path:
     """The shipped files with another target, other intervals and waits."""
     config = yaml.safe_load(CONFIG.read_text())
     assert [path.name for path in RULES] == config["rule_files"]
@@ -114,8 +113,7 @@ def _rewritten(place: Path, target: str, wait_of: Callable[[dict[str, Any]], str
         content = yaml.safe_load(path.read_text())
         for group in content["groups"]:
             for rule in group["rules"]:
-                wait = wait_of(rule) if "alert" in rule else None
-                if wait is not None:
-                    rule["for"] = wait
+                if "alert" in rule:
+                    change(rule)
         write_json(place / path.name, content)
     return write_json(place / CONFIG.name, config)

@@ -69,12 +69,16 @@ def told(tmp_path):
     """What is said of everything that fires, by what tells its rule apart."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EverythingAtOnce) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        prometheus = PrometheusProcess(tmp_path / "prometheus", f"127.0.0.1:{server.server_port}", lambda _rule: "0s")
+        prometheus = PrometheusProcess(tmp_path / "prometheus", f"127.0.0.1:{server.server_port}", _at_once)
         try:
             yield _until_all_fire(prometheus)
         finally:
             prometheus.end()
             server.shutdown()
+
+
+def _at_once(rule):
+    rule["for"] = "0s"
 
 
 def _until_all_fire(prometheus):

@@ -11,6 +11,7 @@ import attrs
 import pytest
 from recorded import data_set_rows, journal_rows, merge, missing_or_changed, segments, verified
 from recorder_process import until
+from small_disk import fill
 
 from streamsvc.persistence.catalogue import Catalogue
 from streamsvc.persistence.layout import DataFolder
@@ -18,31 +19,6 @@ from streamsvc.simulator.market import Activity
 
 MB = 1 << 20
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"mounting a small file system is not permitted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
-
-
-def fill(disk):
-    """Have somebody else take all that is left of a disk."""
-    with (disk / "filler").open("ab", buffering=0) as filler:
-        for piece in (MB, 4096, 1):
-            try:
-                while filler.write(b"x" * piece) == piece:
-                    pass
-            except OSError:
-                continue
 
 
 async def test_the_disk_is_full_for_a_while(stage, start, small_disk):

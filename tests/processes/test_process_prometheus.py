@@ -1,4 +1,4 @@
-"""A recorder that is scraped by a real Prometheus, with the configuration and the rules of deploy/prometheus."""
+"""A recorder that a real Prometheus scrapes, with configuration and rules of deploy/, and that a browser looks at."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from functools import partial
 import pytest
 import trio
 from alerts_support import rules
+from browser import BrowserPage, needs_chromium
 from exported_metrics import HISTOGRAMS, METRICS
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_process import PrometheusProcess, free_port, needs_prometheus, read_url
 from recorder_process import PATIENCE_SEC
+from small_disk import fill
 
 from streamsvc.schema import Market
 
 LOOK_SEC = 0.1
 QUICK_WATCH = {"TRADE_TIMEOUT": "2", "HEALTH_CHECK_INTERVAL": "0.5"}
-STALLED = "StreamsvcStreamStalled"
+STALLED, DISK_PAUSED = "StreamsvcStreamStalled", "StreamsvcDiskPaused"
 MUTED = "btcusdt@trade"
 
 
@@ -29,10 +31,10 @@ async def seen(look, is_wanted):
 
 
 @pytest.fixture
-async def recorder(stage, start):
-    """One that serves its metrics, and where."""
+async def recorder(stage, start, small_disk):
+    """One that serves its metrics, and where; it has a small disk of its own."""
     address = f"127.0.0.1:{free_port()}"
-    process = start(stage, HTTP_LISTEN=address, **QUICK_WATCH)
+    process = start(stage, HTTP_LISTEN=address, DATA_DIR=str(small_disk / "data"), **QUICK_WATCH)
     process.address = address
     await process.saw("http_serving")
     return process
@@ -40,19 +42,39 @@ async def recorder(stage, start):
 
 @pytest.fixture
 def prometheus(recorder, tmp_path):
-    """One that scrapes it; a stall is told after a second, all else as in earnest."""
+    """One that scrapes it; a stall and a full disk are told after seconds, all else as in earnest."""
 
-    def wait_of(rule):
-        return "1s" if rule["alert"] == STALLED else None
+    def hurry(rule):
+        if rule["alert"] in {STALLED, DISK_PAUSED}:
+            rule["for"] = "1s"
+            rule["expr"] = rule["expr"].replace("[5m]", "[5s]")
 
-    process = PrometheusProcess(tmp_path / "prometheus", recorder.address, wait_of)
+    process = PrometheusProcess(tmp_path / "prometheus", recorder.address, hurry)
     yield process
     process.end()
+
+
+@pytest.fixture
+def page(recorder):
+    """Its page, in a browser."""
+    browser = BrowserPage(f"http://{recorder.address}/")
+    yield browser
+    browser.end()
 
 
 def named(samples):
     """The names of samples that have a value, and not only NaN."""
     return {sample["metric"]["__name__"] for sample in samples if sample["value"][1] != "NaN"}
+
+
+def all_well(verdict):
+    """Whether the page says so."""
+    return verdict.startswith("Recording 14 streams of 4 symbols")
+
+
+def firing(prometheus):
+    """Blocking: the names of the alerts that fire."""
+    return [alert["labels"]["alertname"] for alert in prometheus.alerts() if alert["state"] == "firing"]
 
 
 async def test_what_is_exported_is_what_rules_and_dashboard_ask_for(recorder):
@@ -80,32 +102,70 @@ async def test_when_a_process_started_is_the_same_at_every_scrape(recorder):
 
 
 @needs_prometheus
-async def test_a_stall_that_prometheus_hears_of(stage, recorder, prometheus):
-    """All rules give values, nothing fires; a stream that stalls is told, and told no more when it flows again."""
+async def test_all_rules_give_values_and_nothing_fires(recorder, prometheus):
+    """Of a recorder that is well."""
     expected = {rule["record"] for rule in rules() if "record" in rule}
-    up = partial(prometheus.query, 'up{job="streamsvc"} == 1')
-    await seen(up, bool)
+    await seen(partial(prometheus.query, 'up{job="streamsvc"} == 1'), bool)
     recorded = partial(prometheus.query, '{__name__=~".+:.+:.+"}')
+
     await seen(recorded, lambda samples: expected <= named(samples))
-    assert [] == [
-        alert["labels"] for alert in await trio.to_thread.run_sync(prometheus.alerts) if alert["state"] == "firing"
-    ]
+
+    assert [] == await trio.to_thread.run_sync(firing, prometheus)
+    assert "" == prometheus.log()
+
+
+@needs_prometheus
+@needs_chromium
+async def test_a_stall_a_cut_and_a_full_disk_as_page_metrics_alerts_and_log_tell_them(
+    stage, recorder, prometheus, page, small_disk
+):
+    """All four tell the same story: what happened, and that it was mended."""
+    verdict, alarms = partial(page.text, "#verdict-text"), partial(firing, prometheus)
+    await seen(partial(prometheus.query, 'up{job="streamsvc"} == 1'), bool)
+    await seen(verdict, all_well)
 
     stage.exchange.mute(Market.SPOT, MUTED)
 
-    def stalls(alerts):
-        return [alert for alert in alerts if alert["labels"]["alertname"] == STALLED and alert["state"] == "firing"]
-
-    (told,) = stalls(await seen(prometheus.alerts, stalls))
-    expected = {"alertname": STALLED, "severity": "ticket", "market": "spot", "instance": recorder.address}
-    assert expected | {"job": "streamsvc"} == told["labels"]
+    alerts = await seen(prometheus.alerts, lambda alerts: "firing" in {alert["state"] for alert in alerts})
+    (told,) = [alert for alert in alerts if alert["state"] == "firing"]
+    labels = {"alertname": STALLED, "severity": "ticket", "market": "spot"}
+    assert labels | {"instance": recorder.address, "job": "streamsvc"} == told["labels"]
     assert f"Streams of spot that say nothing: 1 ({recorder.address})." == told["annotations"]["summary"]
-    assert [("spot", "BTCUSDT", "trade")] == [
-        (event["market"], event["symbol"], event["kind"]) for event in recorder.events("stream_stalled")
-    ]
+    event = recorder.events("stream_stalled")[0]
+    assert ("spot", "BTCUSDT", "trade") == (event["market"], event["symbol"], event["kind"])
+    await seen(partial(prometheus.query, 'streamsvc_streams{market="spot",state="stalled"} == 1'), bool)
+    await seen(verdict, lambda text: text.startswith("Silent and being repaired: BTCUSDT trade of spot"))
 
     stage.exchange.unmute(Market.SPOT, MUTED)
 
-    await seen(prometheus.alerts, lambda alerts: not stalls(alerts))
-    assert [] != recorder.events("stream_recovered")
+    await seen(alarms, lambda names: not names)
+    await recorder.saw("stream_recovered")
+    await recorder.saw("backfilled")
+    await seen(partial(prometheus.query, 'streamsvc_gaps{market="spot",kind="trade",status="repaired"} > 0'), bool)
+    await seen(verdict, all_well)
+
+    breaks = recorder.names().count("connection_lost")
+    stage.exchange.cut(Market.FUTURES)
+
+    await recorder.saw("connection_lost", breaks + 1)
+    await seen(partial(prometheus.query, 'ws_reconnects_total{market="futures"} > 0'), bool)
+    lost = 'streamsvc_gaps{market="futures",kind="bookTicker",status="unrepairable"} > 0'
+    await seen(partial(prometheus.query, lost), bool)
+    await seen(partial(page.text, "#gaps"), lambda text: "disconnect" in text and "unrepairable" in text)
+    await seen(verdict, all_well)
+    assert [] == await trio.to_thread.run_sync(alarms), "one break is no reason to call anybody"
+
+    fill(small_disk)
+
+    await recorder.saw("paused_disk")
+    await seen(alarms, lambda names: [DISK_PAUSED] == names)
+    await seen(partial(prometheus.query, 'streamsvc_writer_state{state="paused_disk"} == 1'), bool)
+    await seen(verdict, lambda text: text.startswith("The disk is full"))
+
+    (small_disk / "filler").unlink()
+
+    await recorder.saw("disk_resumed")
+    await seen(alarms, lambda names: not names)
+    await seen(partial(prometheus.query, 'streamsvc_writer_state{state="recording"} == 1'), bool)
+    await seen(verdict, all_well)
     assert "" == prometheus.log()
