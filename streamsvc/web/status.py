@@ -140,7 +140,7 @@ def document(watched: Watched, disk: DiskLook) -> dict[str, Any]:
                 "weight_limit": governor.weight_limit,
                 "closed_sec": round(governor.closed_sec, 1),
             }
-            for market, governor in live.probes.governors.items()
+            for market, governor in sorted(live.probes.governors.items())
         },
         "cvd_mismatches": sum(live.analytics.mismatches.values()),
         "process": {"rss_bytes": resident_bytes(), "tasks": trio.lowlevel.current_statistics().tasks_living},
