@@ -72,7 +72,7 @@ def _load(*, must_record: bool = True) -> LoadedSettings:
 
 def _hold_signals() -> None:
     """Hold back signals that come while modules load, until those in `shutdown` hear them."""
-    numbers = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    numbers = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     for number in numbers:
         # A shell's background job begins with SIGINT ignored, and what is ignored may not be held back.

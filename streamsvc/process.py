@@ -14,6 +14,7 @@ from streamsvc.errors import DamagedError, DiskFullError, StreamsvcError, UsageE
 from streamsvc.log import logger
 from streamsvc.shutdown import Reload, Shutdown, reload_on_signals, stop_on_signals
 from streamsvc.surroundings import real_surroundings
+from streamsvc.task_tree import tell_on_signals
 
 if TYPE_CHECKING:
     from streamsvc.settings.source import LoadedSettings
@@ -45,6 +46,7 @@ def run_process(loaded: LoadedSettings) -> int:
         async with trio.open_nursery() as nursery:
             await nursery.start(stop_on_signals, shutdown, stop_at_once)
             await nursery.start(reload_on_signals, reload)
+            await nursery.start(tell_on_signals)
             await service.run(settings, real_surroundings(settings), shutdown=shutdown, reload=reload)
             nursery.cancel_scope.cancel()
 

@@ -18,7 +18,7 @@ FLOORS = [
     {"integrity"},
     {"intake", "surroundings", "shutdown", "dataset"},
     {"analytics"},
-    {"live", "rest_uses", "roster"},
+    {"live", "rest_uses", "roster", "task_tree"},
     {"web", "parts"},
     {"service"},
     {"process", "demo", "top"},

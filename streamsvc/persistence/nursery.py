@@ -210,7 +210,8 @@ async def _once_there_is_room(work: Callable[[], Recovered], tools: Tools, retry
     is_paused = False
     while True:
         try:
-            recovered: Recovered = await tools.run_blocking(work)
+            with trio.CancelScope(shield=True):  # It does not wait: a stop finds a folder that is prepared.
+                recovered: Recovered = await tools.run_blocking(work)
         except DiskFullError as fault:
             if not is_paused:
                 logger.error("paused_disk", detail=str(fault), held_messages=0)

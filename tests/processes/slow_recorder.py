@@ -1,6 +1,6 @@
 """`streamsvc` that takes its time: `SLOW_SEAL_SEC` a segment, spread over a sealer's work; `SLOW_LOAD_SEC` to begin.
 
-With `IGNORED_SIGNAL` it begins as a shell's background job does, which ignores SIGINT. SIGUSR1 blocks its loop.
+With `IGNORED_SIGNAL` it begins as a shell's background job does, which ignores SIGINT. SIGUSR2 blocks its loop.
 
 A worker process imports the main module of its parent before it works, and so comes by its slowness here.
 """
@@ -57,5 +57,5 @@ elif __name__ == "__main__":
     _load_slowly(float(os.environ.get("SLOW_LOAD_SEC", "0")))
     if "IGNORED_SIGNAL" in os.environ:
         signal.signal(int(os.environ["IGNORED_SIGNAL"]), signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, lambda *_: _stand_still())
+    signal.signal(signal.SIGUSR2, lambda *_: _stand_still())
     main()

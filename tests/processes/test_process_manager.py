@@ -44,7 +44,7 @@ async def test_a_loop_that_stands_still(stage, start, manager):
     watched = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "300000", "PYTHONFAULTHANDLER": "1"}
     recorder = start(stage, command=SLOW_RECORDER, **watched)
     await recorder.saw("rotated")
-    recorder.signal(signal.SIGUSR1)
+    recorder.signal(signal.SIGUSR2)
     await until(lambda: "standing still" in recorder.errors(), "the loop stands still")
     written, seen = journal_rows(recorder.data), len(manager.lines())
     await trio.sleep(0.9)

@@ -172,3 +172,19 @@ async def test_a_fault_that_nobody_expects(stage, start):
     assert {} == {
         run: jumps for run, rows in rows_by_run(following.data, with_fetched=False).items() if (jumps := holes(rows))
     }
+
+
+async def test_the_tree_of_tasks_is_told_at_any_time(stage, start):
+    """While it records, and while it drains; nothing else changes."""
+    recorder = start(stage, command=SLOW_RECORDER, SLOW_SEAL_SEC="2")
+    await recorder.saw("ready")
+    recorder.signal(signal.SIGUSR1)
+    told = await recorder.saw("task_tree")
+    assert any("Supervisor" in line or "spot-1" in line for line in told["lines"])
+    await recorder.saw("rotated")
+    recorder.signal(signal.SIGTERM)
+    await recorder.saw("stopping")
+    recorder.signal(signal.SIGUSR1)
+    await until(lambda: len(recorder.events("task_tree")) == 2, "it is told again")
+    assert 0 == await recorder.ended()
+    verified(recorder.data)
