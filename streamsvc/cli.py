@@ -100,6 +100,26 @@ def run() -> int:
 
 
 @app.command()
+@click.argument("address", default="127.0.0.1:9464")
+@click.option("--once", is_flag=True, help="Print it once.")
+def top(address: str, *, once: bool) -> int:
+    """Show a running recorder: a live table in a terminal (Ctrl-C ends it), elsewhere once.
+
+    ADDRESS is its HTTP_LISTEN, or a URL. Exits with 1 where nobody answers.
+    """
+    from streamsvc.top import NoAnswerError, address_of, show  # noqa: PLC0415
+
+    try:
+        show(address_of(address), is_once=once)
+    except NoAnswerError as fault:
+        click.echo(str(fault), err=True)
+        return FAILED
+    except KeyboardInterrupt:
+        pass
+    return DONE
+
+
+@app.command()
 def config() -> None:
     """Print the settings in force, secrets hidden."""
     from streamsvc.settings.show import setting_rows  # noqa: PLC0415

@@ -15,6 +15,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
+from streamsvc.log import logger
 from streamsvc.web.app import make_app
 from streamsvc.web.looking import GAPS_SHOWN, DiskLook, DiskLooks
 
@@ -95,6 +96,8 @@ class _Door:
         try:
             with trio.move_on_after(CONNECTION_SEC_MAX):
                 await self._answer(_PatientlyBounded(stream))
+        except Exception:  # noqa: BLE001 - whatever a client makes of hypercorn costs its own connection
+            logger.exception("http_failed", path="")
         finally:
             self._inside.discard(stream)
             await trio.aclose_forcefully(stream)
@@ -115,7 +118,10 @@ class _PatientlyBounded:
     async def send_all(self, data: bytes) -> None:
         """Send; a client that makes no room in time is gone."""
         with trio.move_on_after(SEND_SEC_MAX) as scope:
-            await self._stream.send_all(data)
+            try:
+                await self._stream.send_all(data)
+            except trio.BusyResourceError as fault:  # hypercorn closes what it still answers.
+                raise trio.BrokenResourceError("it is being closed") from fault
         if scope.cancelled_caught:
             raise trio.BrokenResourceError("the client does not read")
 
