@@ -63,6 +63,7 @@ SHORT_LIVED = firing("StreamsvcReconnecting", "ticket", cause="short_lived", mar
 GAPS_OPEN = firing("StreamsvcGapsOpen", "ticket", market="futures")
 RESTARTED = firing("StreamsvcRestarts", "ticket")
 CRASHING = firing("StreamsvcRestarts", "page")
+DISK_IN_DAYS = firing("StreamsvcDiskLow", "ticket")
 SEGMENT_FAILED = firing("StreamsvcSegmentFailed", "ticket")
 TRADES_LOST = firing("StreamsvcGapUnrepairable", "ticket", market="futures", kind="trade")
 
@@ -164,13 +165,14 @@ QUIET = [
     Story(
         "a merge of a day's files, which needs their room twice for a while",
         [
-            Phase(180, {FREE: 60 * GB}),
-            Phase(15, per_sec={FREE: -40 * GB / 900}),
-            Phase(5, per_sec={FREE: 40 * GB / 300}),
+            Phase(1440, {FREE: 60 * GB}),
+            Phase(16, per_sec={FREE: -40 * GB / 960}),
+            Phase(24),
+            Phase(4, per_sec={FREE: 40 * GB / 240}),
             Phase(240),
         ],
-        dict.fromkeys([190, 195, 210, 230, 270, 320, 430], ()),
-        step_sec=60,
+        dict.fromkeys([1456, 1470, 1480, 1500, 1520, 1600, 1700], ()),
+        step_sec=120,
         only=ALONE,
     ),
     Story(
@@ -284,15 +286,15 @@ LOUD = [
     ),
     Story(
         "a disk that fills within days",
-        [Phase(180, {FREE: 300 * GB}), Phase(720, per_sec={FREE: -120 * GB / DAY_SEC})],
-        {180: (), 240: (), 900: [firing("StreamsvcDiskLow", "ticket")]},
+        [Phase(180, {FREE: 300 * GB}), Phase(400, per_sec={FREE: -120 * GB / DAY_SEC})],
+        {180: (), 520: (), 545: [DISK_IN_DAYS]},
         step_sec=60,
         only=ALONE,
     ),
     Story(
         "a disk that fills within hours",
         [Phase(180, {FREE: 60 * GB}), Phase(150, per_sec={FREE: -15 * GB / 3600})],
-        {200: (), 325: [firing("StreamsvcDiskLow", "ticket"), firing("StreamsvcDiskLow", "page", cause="trend")]},
+        {200: (), 290: (), 305: [DISK_IN_DAYS], 325: [DISK_IN_DAYS, firing("StreamsvcDiskLow", "page", cause="trend")]},
         only=ALONE,
     ),
     Story(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 
+import attrs
 import pytest
 import trio
 from alerts_support import rules
@@ -11,7 +13,7 @@ from browser import BrowserPage, needs_chromium
 from exported_metrics import HISTOGRAMS, METRICS
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_process import PrometheusProcess, free_port, needs_prometheus, read_url
-from recorder_process import PATIENCE_SEC
+from recorder_process import PATIENCE_SEC, RecorderProcess
 from small_disk import fill
 
 from streamsvc.schema import Market
@@ -20,6 +22,7 @@ LOOK_SEC = 0.1
 QUICK_WATCH = {"TRADE_TIMEOUT": "2", "HEALTH_CHECK_INTERVAL": "0.5"}
 STALLED, DISK_PAUSED = "StreamsvcStreamStalled", "StreamsvcDiskPaused"
 MUTED = "btcusdt@trade"
+WELL = "Recording 14 streams of 4 symbols"
 
 
 async def seen(look, is_wanted):
@@ -31,35 +34,42 @@ async def seen(look, is_wanted):
 
 
 @pytest.fixture
-async def recorder(stage, start, small_disk):
-    """One that serves its metrics, and where; it has a small disk of its own."""
-    address = f"127.0.0.1:{free_port()}"
-    process = start(stage, HTTP_LISTEN=address, DATA_DIR=str(small_disk / "data"), **QUICK_WATCH)
-    process.address = address
-    await process.saw("http_serving")
-    return process
+async def recording(stage, start):
+    """Starts recorders that serve their metrics, and are quick to notice that a stream is silent."""
+
+    async def begin(**settings):
+        process = start(stage, HTTP_LISTEN=f"127.0.0.1:{free_port()}", **QUICK_WATCH, **settings)
+        await process.saw("http_serving")
+        return process
+
+    return begin
 
 
-@pytest.fixture
-def prometheus(recorder, tmp_path):
-    """One that scrapes it; a stall and a full disk are told after seconds, all else as in earnest."""
+def address_of(recorder):
+    """Where it serves."""
+    return recorder.events("http_serving")[0]["address"]
+
+
+def metrics_of(recorder):
+    """Blocking: what it answers to who scrapes it."""
+    return read_url(f"http://{address_of(recorder)}/metrics").decode()
+
+
+@contextmanager
+def scraping(recorder, place):
+    """A Prometheus that scrapes it; a stall and a full disk are told after seconds, all else as in earnest."""
 
     def hurry(rule):
         if rule["alert"] in {STALLED, DISK_PAUSED}:
             rule["for"] = "1s"
             rule["expr"] = rule["expr"].replace("[5m]", "[5s]")
 
-    process = PrometheusProcess(tmp_path / "prometheus", recorder.address, hurry)
-    yield process
-    process.end()
-
-
-@pytest.fixture
-def page(recorder):
-    """Its page, in a browser."""
-    browser = BrowserPage(f"http://{recorder.address}/")
-    yield browser
-    browser.end()
+    process = PrometheusProcess(place / "prometheus", address_of(recorder), hurry)
+    try:
+        yield process
+        assert "" == process.log()
+    finally:
+        process.end()
 
 
 def named(samples):
@@ -67,19 +77,14 @@ def named(samples):
     return {sample["metric"]["__name__"] for sample in samples if sample["value"][1] != "NaN"}
 
 
-def all_well(verdict):
-    """Whether the page says so."""
-    return verdict.startswith("Recording 14 streams of 4 symbols")
-
-
 def firing(prometheus):
     """Blocking: the names of the alerts that fire."""
     return [alert["labels"]["alertname"] for alert in prometheus.alerts() if alert["state"] == "firing"]
 
 
-async def test_what_is_exported_is_what_rules_and_dashboard_ask_for(recorder):
+async def test_what_is_exported_is_what_rules_and_dashboard_ask_for(recording):
     """By name and label: nothing that they name is missing, and nothing of ours is without a place in their list."""
-    text = (await trio.to_thread.run_sync(read_url, f"http://{recorder.address}/metrics")).decode()
+    text = await trio.to_thread.run_sync(metrics_of, await recording())
 
     exported = {}
     for family in text_string_to_metric_families(text):
@@ -91,81 +96,113 @@ async def test_what_is_exported_is_what_rules_and_dashboard_ask_for(recorder):
     assert set() == ours - set(METRICS)
 
 
-async def test_when_a_process_started_is_the_same_at_every_scrape(recorder):
+async def test_when_it_started_is_the_same_at_every_scrape(recording):
     """Else every scrape would look like a restart."""
+    recorder = await recording()
+
     looks = []
     for _ in range(2):
-        text = (await trio.to_thread.run_sync(read_url, f"http://{recorder.address}/metrics")).decode()
+        text = await trio.to_thread.run_sync(metrics_of, recorder)
         looks.append([line for line in text.splitlines() if "_start_time_seconds " in line and line[0] != "#"])
+
     assert looks[0] == looks[1]
     assert 2 == len(looks[0])
 
 
 @needs_prometheus
-async def test_all_rules_give_values_and_nothing_fires(recorder, prometheus):
+async def test_all_rules_give_values_and_nothing_fires(recording, tmp_path):
     """Of a recorder that is well."""
     expected = {rule["record"] for rule in rules() if "record" in rule}
-    await seen(partial(prometheus.query, 'up{job="streamsvc"} == 1'), bool)
-    recorded = partial(prometheus.query, '{__name__=~".+:.+:.+"}')
+    with scraping(await recording(), tmp_path) as prometheus:
+        await seen(partial(prometheus.query, 'up{job="streamsvc"} == 1'), bool)
+        recorded = partial(prometheus.query, '{__name__=~".+:.+:.+"}')
 
-    await seen(recorded, lambda samples: expected <= named(samples))
+        await seen(recorded, lambda samples: expected <= named(samples))
 
-    assert [] == await trio.to_thread.run_sync(firing, prometheus)
-    assert "" == prometheus.log()
+        assert [] == await trio.to_thread.run_sync(firing, prometheus)
+
+
+@attrs.frozen
+class Views:
+    """What page, metrics, alerts and log say of one recorder."""
+
+    recorder: RecorderProcess
+    prometheus: PrometheusProcess
+    page: BrowserPage
+
+    async def metric(self, query):
+        """Wait until a query has an answer."""
+        await seen(partial(self.prometheus.query, query), bool)
+
+    async def verdict(self, beginning):
+        """Wait until the page's sentence begins so."""
+        await seen(partial(self.page.text, "#verdict-text"), lambda text: text.startswith(beginning))
+
+    async def alerts(self, *names):
+        """Wait until these fire, and no other ones."""
+        await seen(partial(firing, self.prometheus), lambda found: list(names) == found)
+
+
+@pytest.fixture
+async def views(recording, small_disk, tmp_path):
+    """All four, of a recorder on a small disk, when all say that all is well."""
+    recorder = await recording(DATA_DIR=str(small_disk / "data"))
+    with scraping(recorder, tmp_path) as prometheus:
+        page = await trio.to_thread.run_sync(BrowserPage, f"http://{address_of(recorder)}/")
+        try:
+            found = Views(recorder, prometheus, page)
+            await found.metric('up{job="streamsvc"} == 1')
+            await found.verdict(WELL)
+            yield found
+        finally:
+            page.end()
 
 
 @needs_prometheus
 @needs_chromium
-async def test_a_stall_a_cut_and_a_full_disk_as_page_metrics_alerts_and_log_tell_them(
-    stage, recorder, prometheus, page, small_disk
-):
+async def test_a_stall_a_cut_and_a_full_disk_as_page_metrics_alerts_and_log_tell_them(stage, views, small_disk):
     """All four tell the same story: what happened, and that it was mended."""
-    verdict, alarms = partial(page.text, "#verdict-text"), partial(firing, prometheus)
-    await seen(partial(prometheus.query, 'up{job="streamsvc"} == 1'), bool)
-    await seen(verdict, all_well)
-
+    recorder = views.recorder
     stage.exchange.mute(Market.SPOT, MUTED)
 
-    alerts = await seen(prometheus.alerts, lambda alerts: "firing" in {alert["state"] for alert in alerts})
-    (told,) = [alert for alert in alerts if alert["state"] == "firing"]
+    await views.alerts(STALLED)
+    (told,) = [alert for alert in views.prometheus.alerts() if alert["state"] == "firing"]
     labels = {"alertname": STALLED, "severity": "ticket", "market": "spot"}
-    assert labels | {"instance": recorder.address, "job": "streamsvc"} == told["labels"]
-    assert f"Streams of spot that say nothing: 1 ({recorder.address})." == told["annotations"]["summary"]
+    assert labels | {"instance": address_of(recorder), "job": "streamsvc"} == told["labels"]
+    assert f"Streams of spot that say nothing: 1 ({address_of(recorder)})." == told["annotations"]["summary"]
     event = recorder.events("stream_stalled")[0]
     assert ("spot", "BTCUSDT", "trade") == (event["market"], event["symbol"], event["kind"])
-    await seen(partial(prometheus.query, 'streamsvc_streams{market="spot",state="stalled"} == 1'), bool)
-    await seen(verdict, lambda text: text.startswith("Silent and being repaired: BTCUSDT trade of spot"))
+    await views.metric('streamsvc_streams{market="spot",state="stalled"} == 1')
+    await views.verdict("Silent and being repaired: BTCUSDT trade of spot")
 
     stage.exchange.unmute(Market.SPOT, MUTED)
 
-    await seen(alarms, lambda names: not names)
+    await views.alerts()
     await recorder.saw("stream_recovered")
     await recorder.saw("backfilled")
-    await seen(partial(prometheus.query, 'streamsvc_gaps{market="spot",kind="trade",status="repaired"} > 0'), bool)
-    await seen(verdict, all_well)
+    await views.metric('streamsvc_gaps{market="spot",kind="trade",status="repaired"} > 0')
+    await views.verdict(WELL)
 
     breaks = recorder.names().count("connection_lost")
     stage.exchange.cut(Market.FUTURES)
 
     await recorder.saw("connection_lost", breaks + 1)
-    await seen(partial(prometheus.query, 'ws_reconnects_total{market="futures"} > 0'), bool)
-    lost = 'streamsvc_gaps{market="futures",kind="bookTicker",status="unrepairable"} > 0'
-    await seen(partial(prometheus.query, lost), bool)
-    await seen(partial(page.text, "#gaps"), lambda text: "disconnect" in text and "unrepairable" in text)
-    await seen(verdict, all_well)
-    assert [] == await trio.to_thread.run_sync(alarms), "one break is no reason to call anybody"
+    await views.metric('ws_reconnects_total{market="futures"} > 0')
+    await views.metric('streamsvc_gaps{market="futures",kind="bookTicker",status="unrepairable"} > 0')
+    await seen(partial(views.page.text, "#gaps"), lambda text: "disconnect" in text and "unrepairable" in text)
+    await views.verdict(WELL)
+    await views.alerts()  # One break is no reason to call anybody.
 
     fill(small_disk)
 
     await recorder.saw("paused_disk")
-    await seen(alarms, lambda names: [DISK_PAUSED] == names)
-    await seen(partial(prometheus.query, 'streamsvc_writer_state{state="paused_disk"} == 1'), bool)
-    await seen(verdict, lambda text: text.startswith("The disk is full"))
+    await views.alerts(DISK_PAUSED)
+    await views.metric('streamsvc_writer_state{state="paused_disk"} == 1')
+    await views.verdict("The disk is full")
 
     (small_disk / "filler").unlink()
 
     await recorder.saw("disk_resumed")
-    await seen(alarms, lambda names: not names)
-    await seen(partial(prometheus.query, 'streamsvc_writer_state{state="recording"} == 1'), bool)
-    await seen(verdict, all_well)
-    assert "" == prometheus.log()
+    await views.alerts()
+    await views.metric('streamsvc_writer_state{state="recording"} == 1')
+    await views.verdict(WELL)
