@@ -157,8 +157,8 @@ QUIET = [
     ),
     Story(
         "a disk on which retention keeps a third free",
-        day_with_retention(used=300 * GB, freed=300 * GB) * 4,
-        dict.fromkeys([3000, 3600, 4300, 4400, 5000, 5800], ()),
+        day_with_retention(used=300 * GB, freed=300 * GB) * 3,
+        dict.fromkeys([3000, 3600, 4000, 4370], ()),
         step_sec=240,
         only=ALONE,
     ),
@@ -311,7 +311,7 @@ LOUD = [
     Story(
         "a disk that hangs",
         [WELL, Phase(2, {UNSYNCED: 1}, {UNSYNCED: 1})],
-        {20.5: (), 21.5: [firing("StreamsvcJournalUnsynced", "page")]},
+        {20.5: (), 21: [firing("StreamsvcJournalUnsynced", "page")]},
     ),
     Story(
         "a disk whose syncs take five seconds",
