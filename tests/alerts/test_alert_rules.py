@@ -3,8 +3,9 @@
 import re
 
 import pytest
-from alert_stories import LOUD, QUIET
 from alerts_support import CONFIG, RULES, alerts, needs_promtool, rules, run_promtool, write_json
+from loud_stories import LOUD
+from quiet_stories import QUIET
 from recorder_metrics import exported
 
 SHOWN = "alertname, severity, cause, market, kind"

@@ -49,8 +49,9 @@ def quoted(text):
 
 
 def test_every_alert_has_its_paragraph():
-    """And no other one has; the links of the alerts lead to them."""
+    """And no other one has; the links of the alerts lead to them, and the README counts them."""
     assert NAMES == sorted(paragraphs())
+    assert f"{len(NAMES)} alerts" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
