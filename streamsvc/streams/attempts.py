@@ -1,8 +1,9 @@
 """The budget of connection attempts: exchanges ban an address that connects too often.
 
 The budget is the machine's, not the process's: instances share it through a small file in memory, which also outlives a
-process that crashes over and over. Its content may come from anybody and is believed only as far as it is plausible; a
-process always keeps to the limits by its own count too, so that nobody can widen the budget.
+process that crashes over and over. It lies in the folder that units of systemd share, otherwise in `/dev/shm`. Its
+content may come from anybody and is believed only as far as it is plausible; a process always keeps to the limits by
+its own count too, so that nobody can widen the budget.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from streamsvc.log import logger
 from streamsvc.streams.window import SlidingWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from streamsvc.venues.venue import Limits, Venue
 
@@ -174,9 +175,16 @@ def _lock(descriptor: int) -> None:
     raise OSError("another process holds the lock of the attempts' file")
 
 
-def shared_path(base_url: str) -> Path:
-    """The file of an exchange's budget on this machine; the name says nothing that a user wrote."""
-    memory = Path("/dev/shm")  # noqa: S108  # links are not followed, content is not believed
+def shared_path(base_url: str, environ: Mapping[str, str] = os.environ) -> Path:
+    """The file of an exchange's budget on this machine; the name says nothing that a user wrote.
+
+    Args:
+        base_url: The exchange's, as the settings say it.
+        environ: The environment. RUNTIME_DIRECTORY (systemd.exec(5)) wins over `/dev/shm`, where systemd removes what
+            a dynamic user leaves at each stop; of several folders the first is taken.
+    """
+    default = "/dev/shm"  # noqa: S108  # links are not followed, content is not believed
+    memory = Path(environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or default)
     folder = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
     digest = hashlib.sha256(base_url.encode()).hexdigest()[:16]
     return folder / f"streamsvc-attempts-{digest}"

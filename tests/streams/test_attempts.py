@@ -199,6 +199,14 @@ def test_path_says_nothing_that_a_user_wrote(monkeypatch):
     assert shared_path("wss://a.test").parent.is_dir()
 
 
+def test_services_of_systemd_share_the_folder_of_their_unit(tmp_path):
+    """Two instances that name the same folder have the same file in it."""
+    paths = {
+        shared_path("wss://a.test", {"RUNTIME_DIRECTORY": folders}) for folders in (f"{tmp_path}", f"{tmp_path}:/run/x")
+    }
+    assert [tmp_path] == [path.parent for path in paths]
+
+
 async def test_budget_of_a_market(autojump_clock, spot):
     """Its own limit, a minute's, and a spacing."""
     budget = memory_budget(spot)
