@@ -1,0 +1,263 @@
+"""The service really runs under its sandbox: installed on a Debian 12 machine, killed, stopped, reloaded, and verified.
+
+Not part of the tests that run for each change: it takes root, debootstrap, systemd-nspawn, a mirror of Debian and some
+four minutes, two of them for the first machine. By hand:
+
+    sudo .venv/bin/python tests/deploy/nspawn.py FOLDER [--mirror URL]
+
+FOLDER keeps the machine's file system and the wheels for the next run (`machine.py`). The exchange is the simulated
+one, a unit of the same machine. Prints a line for each situation, and ends at the first that is not as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machine import Machine, booted, make_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNIT = "streamsvc.service"
+DATA = "/var/lib/streamsvc"
+KEY = "a-key-that-nobody-may-read-1234567890"
+WATCHDOG_SEC = 10
+
+EXCHANGE = """\
+[Service]
+ExecStart=/opt/streamsvc/.venv/bin/streamsvc simulate --spot-port 9001 --futures-port 9002 --control-port 9003
+"""
+SETTINGS = """\
+SPOT_SYMBOLS=BTCUSDT
+FUTURES_SYMBOLS=ETHUSDT
+BINANCE_SPOT_WS_URL=ws://127.0.0.1:9001
+BINANCE_SPOT_REST_URL=http://127.0.0.1:9001
+BINANCE_FUTURES_WS_URL=ws://127.0.0.1:9002
+BINANCE_FUTURES_REST_URL=http://127.0.0.1:9002
+PARQUET_ROTATE_SEC=3
+HEALTH_CHECK_INTERVAL=1
+"""
+DROP_IN = f"""\
+[Service]
+WatchdogSec={WATCHDOG_SEC}
+RestartSec=1
+LoadCredential=binance_api_key:/etc/streamsvc/binance_api_key
+Environment=BINANCE_API_KEY_FILE=%d/binance_api_key
+"""
+
+
+def main() -> int:
+    """Run all situations in their order."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--mirror", default="http://deb.debian.org/debian")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    timed("a machine with Debian 12", lambda: make_machine(folder, arguments.mirror))
+    began_at = time.monotonic()
+    with booted(folder) as machine:
+        print(f"{time.monotonic() - began_at:6.1f} s  booted", flush=True)
+        for situation in SITUATIONS:
+            try:
+                timed((situation.__doc__ or "").rstrip("."), lambda situation=situation: situation(machine))
+            except (AssertionError, RuntimeError):
+                print(machine.run("journalctl", "--no-pager", "-n", "60").stdout, flush=True)
+                raise
+    return 0
+
+
+def timed(what: str, act: Callable[[], object]) -> None:
+    """Do something, and tell how long it took and what it returned."""
+    began_at = time.monotonic()
+    told = act()
+    print(f"{time.monotonic() - began_at:6.1f} s  {what}{f': {told}' if told else ''}", flush=True)
+
+
+def is_installed(machine: Machine) -> None:
+    """Installed from nothing, and nothing is started."""
+    machine.must("rm", "-rf", "/opt/streamsvc", "/etc/streamsvc", "/var/lib/private/streamsvc", DATA)
+    machine.must("sh", "-c", "rm -rf /etc/systemd/system/streamsvc* /run/private/streamsvc")
+    machine.must("/src/deploy/install.sh")
+    assert "inactive" == machine.show(UNIT, "ActiveState")
+    assert "600" == machine.must("stat", "-c", "%a", "/etc/streamsvc/env").strip()
+    machine.must("systemd-analyze", "verify", "--man=no", f"/etc/systemd/system/{UNIT}")
+
+
+def stays_installed(machine: Machine) -> None:
+    """Installed again: settings stay as they are."""
+    machine.write("/etc/systemd/system/exchange.service", EXCHANGE)
+    machine.write(f"/etc/systemd/system/{UNIT}.d/test.conf", DROP_IN)
+    machine.write("/etc/streamsvc/env", SETTINGS)
+    machine.write("/etc/streamsvc/binance_api_key", KEY)
+    machine.must("chmod", "600", "/etc/streamsvc/env", "/etc/streamsvc/binance_api_key")
+    machine.must("/src/deploy/install.sh")
+    assert SETTINGS == machine.must("cat", "/etc/streamsvc/env")
+    machine.must("systemctl", "start", "exchange")
+
+
+def starts(machine: Machine) -> str:
+    """It starts: READY, a status, files; as a user without any right, under a filter of system calls."""
+    machine.must("systemctl", "start", UNIT)
+    assert "active" == machine.show(UNIT, "ActiveState")
+    machine.until(lambda: "recording" in machine.show(UNIT, "StatusText"), "a status")
+    machine.until(lambda: parquet_files(machine) > 5, "files")
+    rights = process_status(machine)
+    assert ("2", "1", "0000000000000000") == (rights["Seccomp"], rights["NoNewPrivs"], rights["CapEff"])
+    assert "0" != rights["Uid"].split()[0]
+    niceness = machine.must("ps", "-o", "ni=", "--ppid", machine.show(UNIT, "MainPID")).split()
+    assert "10" in niceness, niceness
+    return machine.show(UNIT, "StatusText")
+
+
+def is_killed(machine: Machine) -> str:
+    """SIGKILL of the main process: started again, nothing lost but what the ledger knows."""
+    restarted_after(machine, lambda: machine.must("kill", "-KILL", machine.show(UNIT, "MainPID")))
+    assert "signal" in machine.journal(UNIT) or "killed" in machine.journal(UNIT)
+    return verified(machine)
+
+
+def stands_still(machine: Machine) -> str:
+    """A main process that stands still (SIGSTOP): SIGABRT by the watchdog, and started again."""
+    restarted_after(machine, lambda: machine.must("kill", "-STOP", machine.show(UNIT, "MainPID")))
+    log = machine.journal(UNIT)
+    assert "Watchdog timeout" in log
+    assert "Fatal Python error: Aborted" in log
+    return verified(machine)
+
+
+def reads_symbols_again(machine: Machine) -> str:
+    """Reload: SIGHUP, answered in the journal."""
+    before = machine.show(UNIT, "MainPID")
+    machine.must("systemctl", "reload", UNIT)
+    machine.until(lambda: '"source":"SIGHUP"' in machine.journal(UNIT).replace(" ", ""), "an answer")
+    assert before == machine.show(UNIT, "MainPID")
+    return next(line for line in machine.journal(UNIT).splitlines() if "SIGHUP" in line)
+
+
+def outlives_exchange(machine: Machine) -> str:
+    """The exchange frozen, then gone, each for twice the watchdog's time: not started again, and well."""
+    before = machine.show(UNIT, "NRestarts"), machine.show(UNIT, "MainPID")
+    machine.must("systemctl", "kill", "--signal=STOP", "exchange")
+    time.sleep(2 * WATCHDOG_SEC)
+    machine.must("systemctl", "kill", "--signal=CONT", "exchange")
+    time.sleep(1)
+    machine.must("systemctl", "stop", "exchange")
+    time.sleep(2 * WATCHDOG_SEC)
+    assert before == (machine.show(UNIT, "NRestarts"), machine.show(UNIT, "MainPID"))
+    assert "active" == machine.show(UNIT, "ActiveState")
+    return machine.show(UNIT, "StatusText")
+
+
+def stops(machine: Machine) -> str:
+    """A stop is clean: everything sealed, exit 0."""
+    machine.must("systemctl", "stop", UNIT)
+    assert ("inactive", "success", "0") == tuple(
+        machine.show(UNIT, name) for name in ("ActiveState", "Result", "ExecMainStatus")
+    )
+    return verified(machine)
+
+
+def is_set_wrongly(machine: Machine) -> None:
+    """A wrong setting: exit 2 with its name, not started again."""
+    machine.write("/etc/streamsvc/env", f"{SETTINGS}JOURNAL_SYNC_SEC=soon\n")
+    assert machine.run("systemctl", "start", UNIT).returncode
+    time.sleep(3)
+    assert ("failed", "2", "0") == tuple(
+        machine.show(UNIT, name) for name in ("ActiveState", "ExecMainStatus", "NRestarts")
+    )
+    assert "JOURNAL_SYNC_SEC" in machine.journal(UNIT, "-n", "20")
+    machine.write("/etc/streamsvc/env", SETTINGS)
+
+
+def keeps_secret(machine: Machine) -> None:
+    """The key was read, a wrong one is refused; neither is in the journal or in the environment."""
+    assert "***" in machine.must(
+        "systemd-run", "--wait", "--pipe", "--quiet", "-p", "LoadCredential=k:/etc/streamsvc/binance_api_key",
+        "-p", "Environment=BINANCE_API_KEY_FILE=%d/k", "/usr/local/bin/streamsvc", "config",
+    )  # fmt: skip
+    machine.write("/etc/streamsvc/binance_api_key", f"{KEY} {KEY}")
+    assert machine.run("systemctl", "start", UNIT).returncode
+    assert "BINANCE_API_KEY_FILE" in machine.journal(UNIT, "-n", "20")
+    machine.write("/etc/streamsvc/binance_api_key", KEY)
+    assert KEY not in machine.must("journalctl", "--no-pager", "--all", "-o", "export")
+    assert KEY not in machine.must("systemctl", "show", UNIT)
+
+
+def share_budget(machine: Machine) -> str:
+    """Two instances: folders of their own, one budget of attempts; a stop of all does not forget it."""
+    machine.must("/src/deploy/install.sh", "a", "b")
+    for port, name in enumerate("ab", start=9471):
+        machine.write(f"/etc/streamsvc/{name}.env", f"{SETTINGS}HTTP_LISTEN=127.0.0.1:{port}\n")
+    machine.must("systemctl", "start", "exchange")
+    spent = [attempts(machine)]
+    for name in "ab":
+        machine.must("systemctl", "start", f"streamsvc@{name}")
+        machine.until(lambda name=name: parquet_files(machine, f"{DATA}/{name}/") > 1, f"files of {name}")
+        spent.append(attempts(machine))
+    machine.must("systemctl", "stop", "streamsvc@a", "streamsvc@b")
+    assert spent[0] < spent[1] < spent[2] == attempts(machine), spent
+    assert all("0" == machine.show(f"streamsvc@{name}", "ExecMainStatus") for name in "ab")
+    for name in "ab":
+        verified(machine, f"{DATA}/{name}")
+    return f"{spent} attempts"
+
+
+SITUATIONS = (
+    is_installed,
+    stays_installed,
+    starts,
+    reads_symbols_again,
+    is_killed,
+    stands_still,
+    outlives_exchange,
+    stops,
+    is_set_wrongly,
+    keeps_secret,
+    share_budget,
+)
+
+
+def restarted_after(machine: Machine, act: Callable[[], object]) -> None:
+    """Do something, and wait for the start that follows."""
+    before = machine.show(UNIT, "MainPID")
+    act()
+    machine.until(lambda: machine.show(UNIT, "MainPID") not in {before, "0"}, "another process")
+    machine.until(lambda: "active" == machine.show(UNIT, "ActiveState"), "READY again")
+    files = parquet_files(machine)
+    machine.until(lambda: parquet_files(machine) > files, "more files")
+
+
+def verified(machine: Machine, folder: str = DATA) -> str:
+    """Check a data folder; it may miss what the ledger knows, and nothing else."""
+    done = machine.run("streamsvc", "verify", folder, "--json")
+    assert done.returncode in {0, 1}, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
+    found = json.loads(done.stdout)
+    counts = ", ".join(f"{value} {name}" for name, value in found.items() if type(value) is int)
+    return f"verify: {done.returncode}, {counts}"
+
+
+def parquet_files(machine: Machine, folder: str = f"{DATA}/") -> int:
+    """How many there are."""
+    return machine.run("find", folder, "-name", "*.parquet").stdout.count("\n")
+
+
+def process_status(machine: Machine) -> dict[str, str]:
+    """What the kernel says of the main process."""
+    lines = machine.must("cat", f"/proc/{machine.show(UNIT, 'MainPID')}/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def attempts(machine: Machine) -> int:
+    """How many the shared files count, of both markets: eight bytes each."""
+    sizes = machine.run("sh", "-c", "stat -c %s /run/private/streamsvc/streamsvc-attempts-*").stdout
+    return sum(map(int, sizes.split())) // 8
+
+
+if __name__ == "__main__":
+    sys.exit(main())
