@@ -16,7 +16,7 @@ from streamsvc.settings import Settings
 DEPLOY = Path(__file__).parent.parent / "deploy"
 UNITS = ("streamsvc.service", "streamsvc@.service")
 EXPOSURE_MAX = 12
-"""Tenths: what is left is the network, Unix sockets, the machine's own files, and the sealers' niceness."""
+"""Tenths: what is left is the network, Unix sockets, the machine's own files, and nice(2)."""
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
 
@@ -72,8 +72,8 @@ def test_a_process_that_hangs_shows_where_and_no_secret(service):
     assert "0" == service["LimitCORE"]
 
 
-def test_sealers_may_step_back_behind_the_recorder(service):
-    """Each makes itself nice when it starts, and does not start where that is refused."""
+def test_work_that_can_wait_may_step_back_behind_the_recorder(service):
+    """Merging days begins with nice(2), and would fail where that is refused."""
     assert "setpriority" == service["SystemCallFilter"]
 
 

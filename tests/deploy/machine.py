@@ -30,6 +30,7 @@ def make_machine(folder: Path, mirror: str) -> None:
     if not (root / "bin" / "systemctl").exists():
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root), mirror]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=FETCH_SEC)
+    (root / "etc" / "hosts").write_text("127.0.0.1 localhost\n")
     if not wheels.is_dir():
         # Debian 12 has Python 3.11, whatever runs this.
         pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--dest", str(wheels)]

@@ -28,24 +28,30 @@ DATA = "/var/lib/streamsvc"
 KEY = "a-key-that-nobody-may-read-1234567890"
 WATCHDOG_SEC = 10
 
-EXCHANGE = """\
+CA_FILE = "/run/simulated-ca.pem"
+EXCHANGE = f"""\
 [Service]
-ExecStart=/opt/streamsvc/.venv/bin/streamsvc simulate --spot-port 9001 --futures-port 9002 --control-port 9003
+ExecStart=/opt/streamsvc/.venv/bin/streamsvc simulate --host localhost --spot-port 9001 --futures-port 9002 \\
+  --control-port 9003 --tls --ca-file {CA_FILE}
 """
-SETTINGS = """\
+SETTINGS = f"""\
 SPOT_SYMBOLS=BTCUSDT
 FUTURES_SYMBOLS=ETHUSDT
-BINANCE_SPOT_WS_URL=ws://127.0.0.1:9001
-BINANCE_SPOT_REST_URL=http://127.0.0.1:9001
-BINANCE_FUTURES_WS_URL=ws://127.0.0.1:9002
-BINANCE_FUTURES_REST_URL=http://127.0.0.1:9002
+BINANCE_SPOT_WS_URL=wss://localhost:9001
+BINANCE_SPOT_REST_URL=https://localhost:9001
+BINANCE_FUTURES_WS_URL=wss://localhost:9002
+BINANCE_FUTURES_REST_URL=https://localhost:9002
+TLS_CA_FILE={CA_FILE}
 PARQUET_ROTATE_SEC=3
 HEALTH_CHECK_INTERVAL=1
 """
+# What merging finished days needs, too: no test is as long as a day.
+PROBE = "import ctypes, os; os.nice(10); ctypes.CDLL(None).renameat2; open('/dev/shm/probe', 'w')"
 DROP_IN = f"""\
 [Service]
 WatchdogSec={WATCHDOG_SEC}
 RestartSec=1
+ExecStartPre=/opt/streamsvc/.venv/bin/python -c "{PROBE}"
 LoadCredential=binance_api_key:/etc/streamsvc/binance_api_key
 Environment=BINANCE_API_KEY_FILE=%d/binance_api_key
 """
@@ -98,7 +104,7 @@ def stays_installed(machine: Machine) -> None:
     machine.must("chmod", "600", "/etc/streamsvc/env", "/etc/streamsvc/binance_api_key")
     machine.must("/src/deploy/install.sh")
     assert SETTINGS == machine.must("cat", "/etc/streamsvc/env")
-    machine.must("systemctl", "start", "exchange")
+    start_exchange(machine)
 
 
 def starts(machine: Machine) -> str:
@@ -110,8 +116,6 @@ def starts(machine: Machine) -> str:
     rights = process_status(machine)
     assert ("2", "1", "0000000000000000") == (rights["Seccomp"], rights["NoNewPrivs"], rights["CapEff"])
     assert "0" != rights["Uid"].split()[0]
-    niceness = machine.must("ps", "-o", "ni=", "--ppid", machine.show(UNIT, "MainPID")).split()
-    assert "10" in niceness, niceness
     return machine.show(UNIT, "StatusText")
 
 
@@ -194,7 +198,7 @@ def share_budget(machine: Machine) -> str:
     machine.must("/src/deploy/install.sh", "a", "b")
     for port, name in enumerate("ab", start=9471):
         machine.write(f"/etc/streamsvc/{name}.env", f"{SETTINGS}HTTP_LISTEN=127.0.0.1:{port}\n")
-    machine.must("systemctl", "start", "exchange")
+    start_exchange(machine)
     spent = [attempts(machine)]
     for name in "ab":
         machine.must("systemctl", "start", f"streamsvc@{name}")
@@ -221,6 +225,13 @@ SITUATIONS = (
     keeps_secret,
     share_budget,
 )
+
+
+def start_exchange(machine: Machine) -> None:
+    """Start it, and wait until its authority can be read."""
+    machine.must("rm", "-f", CA_FILE)
+    machine.must("systemctl", "start", "exchange")
+    machine.until(lambda: not machine.run("test", "-s", CA_FILE).returncode, "the exchange's certificate")
 
 
 def restarted_after(machine: Machine, act: Callable[[], object]) -> None:
