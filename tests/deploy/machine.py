@@ -81,8 +81,8 @@ class Machine:
         return self.must("systemctl", "show", "--value", "-p", name, unit).strip()
 
     def journal(self, unit: str, *more: str) -> str:
-        """What a unit has logged, and systemd about it."""
-        return self.must("journalctl", "--no-pager", "--all", "-o", "cat", "-u", unit, *more)
+        """What a unit has logged since the machine booted, and systemd about it."""
+        return self.must("journalctl", "--boot", "--no-pager", "--all", "-o", "cat", "-u", unit, *more)
 
     def until(self, is_so: Callable[[], object], what: str, patience_sec: float = 60) -> None:
         """Wait until something is so.
