@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ def main() -> int:
         print(f"{time.monotonic() - began_at:6.1f} s  booted", flush=True)
         for situation in SITUATIONS:
             try:
-                timed((situation.__doc__ or "").rstrip("."), lambda situation=situation: situation(machine))
+                timed((situation.__doc__ or "").rstrip("."), partial(situation, machine))
             except (AssertionError, RuntimeError):
                 print(machine.run("journalctl", "--no-pager", "-n", "60").stdout, flush=True)
                 raise
@@ -93,29 +94,24 @@ def timed(what: str, act: Callable[[], object]) -> None:
 
 def is_installed(machine: Machine) -> None:
     """Installed from nothing, and nothing is started."""
-    machine.must("rm", "-rf", "/opt/streamsvc", "/etc/streamsvc", "/var/lib/private/streamsvc", DATA)
-    machine.must("sh", "-c", "rm -rf /etc/systemd/system/streamsvc* /run/private/streamsvc")
+    machine.must("rm", "-rf", "/opt/streamsvc", "/etc/streamsvc")
+    machine.must("sh", "-c", "rm -rf /etc/systemd/system/streamsvc* /var/lib/streamsvc* /var/lib/private/streamsvc*")
     machine.must("/src/deploy/install.sh")
     assert "inactive" == machine.show(UNIT, "ActiveState")
     assert "600" == machine.must("stat", "-c", "%a", "/etc/streamsvc/env").strip()
     machine.must("systemd-analyze", "verify", "--man=no", f"/etc/systemd/system/{UNIT}")
 
 
-def stays_installed(machine: Machine) -> None:
-    """Installed again: settings stay as they are."""
+def starts(machine: Machine) -> str:
+    """It starts: READY, a status, files; as a user without any right, under a filter of system calls."""
     machine.write("/etc/systemd/system/exchange.service", EXCHANGE)
     machine.write(f"/etc/systemd/system/{UNIT}.d/test.conf", DROP_IN)
     machine.write("/etc/streamsvc/env", SETTINGS)
     machine.write(SYMBOLS_FILE, SYMBOLS)
     machine.write("/etc/streamsvc/binance_api_key", KEY)
     machine.must("chmod", "600", "/etc/streamsvc/env", "/etc/streamsvc/binance_api_key")
-    machine.must("/src/deploy/install.sh")
-    assert SETTINGS == machine.must("cat", "/etc/streamsvc/env")
+    machine.must("systemctl", "daemon-reload")
     start_exchange(machine)
-
-
-def starts(machine: Machine) -> str:
-    """It starts: READY, a status, files; as a user without any right, under a filter of system calls."""
     machine.must("systemctl", "start", UNIT)
     assert "active" == machine.show(UNIT, "ActiveState")
     machine.until(lambda: "recording" in machine.show(UNIT, "StatusText"), "a status")
@@ -124,6 +120,15 @@ def starts(machine: Machine) -> str:
     assert ("2", "1", "0000000000000000") == (rights["Seccomp"], rights["NoNewPrivs"], rights["CapEff"])
     assert "0" != rights["Uid"].split()[0]
     return machine.show(UNIT, "StatusText")
+
+
+def is_upgraded(machine: Machine) -> str:
+    """Installed again while it runs: started anew from another environment, settings stay as they are."""
+    before = machine.must("readlink", "/opt/streamsvc/.venv")
+    restarted_after(machine, lambda: machine.must("/src/deploy/install.sh"))
+    assert before != machine.must("readlink", "/opt/streamsvc/.venv")
+    assert SETTINGS == machine.must("cat", "/etc/streamsvc/env")
+    return verified(machine)
 
 
 def is_killed(machine: Machine) -> str:
@@ -202,29 +207,30 @@ def keeps_secret(machine: Machine) -> None:
 
 
 def share_budget(machine: Machine) -> str:
-    """Two instances: folders of their own, one budget of attempts; a stop of all does not forget it."""
+    """Two instances beside the only one: folders of their own, one budget of attempts; a stop of all does not forget it."""
     machine.must("/src/deploy/install.sh", "a", "b")
     for port, name in enumerate("ab", start=9471):
         machine.write(f"/etc/streamsvc/{name}.env", f"{SETTINGS}HTTP_LISTEN=127.0.0.1:{port}\n")
     start_exchange(machine)
+    machine.must("systemctl", "start", UNIT)
     spent = [attempts(machine)]
     for name in "ab":
         machine.must("systemctl", "start", f"streamsvc@{name}")
-        machine.until(lambda name=name: parquet_files(machine, f"{DATA}/{name}/") > 1, f"files of {name}")
+        machine.until(partial(parquet_files, machine, f"{DATA}-{name}/"), f"files of {name}")
         spent.append(attempts(machine))
-    machine.must("systemctl", "stop", "streamsvc@a", "streamsvc@b")
+    machine.must("systemctl", "stop", UNIT, "streamsvc@a", "streamsvc@b")
     assert spent[0] < spent[1] < spent[2] == attempts(machine), spent
     assert all("0" == machine.show(f"streamsvc@{name}", "ExecMainStatus") for name in "ab")
     for name in "ab":
-        verified(machine, f"{DATA}/{name}")
+        verified(machine, f"{DATA}-{name}")
     return f"{spent} attempts"
 
 
 SITUATIONS = (
     is_installed,
-    stays_installed,
     starts,
     reads_symbols_again,
+    is_upgraded,
     is_killed,
     stands_still,
     outlives_exchange,
