@@ -207,7 +207,7 @@ def keeps_secret(machine: Machine) -> None:
 
 
 def share_budget(machine: Machine) -> str:
-    """Two instances beside the only one: folders of their own, one budget of attempts; a stop of all does not forget it."""
+    """Two instances beside the plain one: folders of their own, one budget of attempts, which outlives a stop."""
     machine.must("/src/deploy/install.sh", "a", "b")
     for port, name in enumerate("ab", start=9471):
         machine.write(f"/etc/streamsvc/{name}.env", f"{SETTINGS}HTTP_LISTEN=127.0.0.1:{port}\n")
