@@ -5,8 +5,8 @@ four minutes, two of them for the first machine. By hand:
 
     sudo .venv/bin/python tests/deploy/nspawn.py FOLDER [--mirror URL]
 
-FOLDER keeps the machine's file system and the wheels for the next run (`machine.py`). The exchange is the simulated
-one, a unit of the same machine. Prints a line for each situation, and ends at the first that is not as it should be.
+FOLDER keeps the machine's file system and the wheels for the next run (`machine.py`). One machine at a time: two would
+share their control groups. The exchange is the simulated one, a unit of the same machine. Prints a line for each situation, and ends at the first that is not as it should be.
 """
 
 from __future__ import annotations
@@ -164,9 +164,9 @@ def reads_symbols_again(machine: Machine) -> str:
 def outlives_exchange(machine: Machine) -> str:
     """The exchange frozen, then gone, each for twice the watchdog's time: not started again, and well."""
     before = machine.show(UNIT, "NRestarts"), machine.show(UNIT, "MainPID")
-    machine.must("systemctl", "kill", "--signal=STOP", "exchange")
+    machine.must("kill", "-STOP", machine.show("exchange", "MainPID"))
     time.sleep(2 * WATCHDOG_SEC)
-    machine.must("systemctl", "kill", "--signal=CONT", "exchange")
+    machine.must("kill", "-CONT", machine.show("exchange", "MainPID"))
     time.sleep(1)
     machine.must("systemctl", "stop", "exchange")
     time.sleep(2 * WATCHDOG_SEC)
