@@ -6,7 +6,8 @@ four minutes, two of them for the first machine. By hand:
     sudo .venv/bin/python tests/deploy/nspawn.py FOLDER [--mirror URL]
 
 FOLDER keeps the machine's file system and the wheels for the next run (`machine.py`). One machine at a time: two would
-share their control groups. The exchange is the simulated one, a unit of the same machine. Prints a line for each situation, and ends at the first that is not as it should be.
+share their control groups. The exchange is the simulated one, a unit of the same machine. Prints a line for each
+situation, and ends at the first that is not as it should be.
 """
 
 from __future__ import annotations
