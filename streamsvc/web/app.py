@@ -12,8 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from streamsvc.log import logger
 from streamsvc.web.events import EventStreams
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from streamsvc.web.status import Watched
 
 PAGE = Path(__file__).parent / "page"
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -57,12 +57,25 @@ def make_app(watched: Watched, looks: DiskLooks, hosts: Sequence[str], *, is_per
             Route("/status", answers.status),
             Route("/metrics", answers.metrics),
             Route("/events", EventStreams(watched).open),
-            Mount("/", StaticFiles(directory=PAGE, html=True)),
+            *_page_routes(),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
         exception_handlers={HTTPException: _refuse},
     )
     return partial(_guarded, app)
+
+
+def _page_routes() -> list[Route]:
+    """The page's files, which are few and small, from memory: nothing that is asked for becomes a path."""
+    routes = []
+    for path in sorted(PAGE.iterdir()):
+        body, media_type = path.read_bytes(), _MEDIA_TYPES[path.suffix]
+
+        async def answer(_request: Request, body: bytes = body, media_type: str = media_type) -> Response:
+            return Response(body, media_type=media_type)
+
+        routes.append(Route("/" if path.name == "index.html" else f"/{path.name}", answer))
+    return routes
 
 
 class _Answers:

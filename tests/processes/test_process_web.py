@@ -115,7 +115,7 @@ async def test_more_clients_than_are_let_in(served):
     for stream in silent[:32]:
         await stream.aclose()
     with trio.fail_after(20):
-        while not (await ask(port, request())).startswith(b"HTTP/1.1 200"):
+        while not (await ask(port, request())).startswith(b"HTTP/1.1 200"):  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.1)
     reader = await trio.open_tcp_stream("127.0.0.1", port)
     await reader.send_all(request(path="/metrics").replace(b"Connection: close\r\n", b"") * 200)  # And reads nothing.
