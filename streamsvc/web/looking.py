@@ -29,6 +29,7 @@ class DiskLook:
         parquet_files: Files of the data set.
         parquet_bytes: Their size.
         free_bytes: Free space on their disk.
+        was_read: Whether any of it was ever read: a metric that is not known must not be told as 0.
     """
 
     gaps: Mapping[tuple[str, str, str], int] = attrs.Factory(dict)
@@ -36,6 +37,7 @@ class DiskLook:
     parquet_files: int = 0
     parquet_bytes: int = 0
     free_bytes: int = 0
+    was_read: bool = True
 
     def with_status(self, status: str) -> int:
         """Gaps of a status, of all streams."""
@@ -55,7 +57,7 @@ class DiskLooks:
         self._run_blocking = run_blocking
         self._lock = trio.Lock()
         self._read_at = float("-inf")
-        self._last = DiskLook()
+        self._last = DiskLook(was_read=False)
 
     async def fresh(self) -> DiskLook:
         """A look that is not older than `FRESH_SEC`; where it cannot be read now, the last one."""

@@ -72,8 +72,10 @@ class _Recorder(Collector):
         yield from self._streams()
         yield from self._connections()
         yield from self._journal()
-        yield from self._files(self.disk)
-        yield from self._gaps(self.disk)
+        if self.disk.was_read:
+            yield from self._files(self.disk)
+            yield from self._gaps(self.disk)
+        yield from self._backfilled()
         yield from self._rest()
         yield from self._service()
         if self._is_per_symbol:
@@ -183,6 +185,8 @@ class _Recorder(Collector):
         for labels in sorted(known | {key for key in disk.gaps if key[2] in GAP_STATUSES}):
             gaps.add_metric(labels, disk.gaps.get(labels, 0))
         yield gaps
+
+    def _backfilled(self) -> Iterator[Metric]:
         backfilled = CounterMetricFamily(
             "streamsvc_backfilled_rows", "Rows fetched again over REST.", labels=("market",)
         )
