@@ -28,7 +28,14 @@ def make_machine(folder: Path, mirror: str) -> None:
     """Make what is not in the folder yet: a file system of Debian 12, and the wheels of the service."""
     root, wheels = folder / "root", folder / "wheels"
     if not (root / "bin" / "systemctl").exists():
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root), mirror]
+        command = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={PACKAGES}",
+            SUITE,
+            str(root),
+            *([mirror] if mirror else []),
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=FETCH_SEC)
     (root / "etc" / "hosts").write_text("127.0.0.1 localhost\n")
     if not wheels.is_dir():
