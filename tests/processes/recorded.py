@@ -68,7 +68,7 @@ def archive_rows(data: Path, scratch: Path) -> Rows:
 
 def _add_rows(rows: Rows, content: bytes, name: SegmentName) -> None:
     for item in read_segment(content, name):
-        if isinstance(item, Block):
+        if isinstance(item, Block) and item.source is not Source.DERIVED:
             for kind_number, text in zip(item.kinds, item.messages, strict=True):
                 if kind_number in (NOTE_KIND, Kind.DEPTH_SNAPSHOT, Kind.INSTRUMENT):
                     continue

@@ -22,6 +22,8 @@ async def test_only_sealers_load_what_sealing_needs(stage, start):
     """The recorder never waits for pandas, not even while segments are sealed."""
     recorder = start(stage)
     await recorder.saw("rotated")
+    await recorder.saw("analytics_begun")  # Which a process of its own has found out.
+    await until(lambda: len(recorder.sealers()) == 1, "that process is gone")
     (worker,) = recorder.sealers()
 
     assert set() == loaded_libraries(recorder.pid)
