@@ -1,6 +1,6 @@
 """Live analytics of all symbols: fed with every block that goes to the writer, and writing its rows behind it.
 
-Synchronous and on the loop: what it reads of a block is decoded a second time, whole, which costs one or two
+Synchronous and on the loop: what it reads of a block is decoded a second time, whole, which costs a few
 microseconds a trade or quote; what is recorded never waits for it. Rows go through the writer's channel like messages,
 gathered for a moment.
 
@@ -161,13 +161,13 @@ class Analytics:
     ) -> None:
         """Go on where an earlier run ended, by market and symbol; from now on bins are closed."""
         self._begins, self._written = begins, written
-        for key, of_symbol in self._symbols.items():
+        for key, of_symbol in (self._symbols | self._removed).items():
             of_symbol.begin(begins.get(key), written.get(key, ()))
 
     def begin_anew(self) -> None:
         """It cannot be known where an earlier run ended: go on with the next bins, sums with 0."""
         self._begins = {}
-        for of_symbol in self._symbols.values():
+        for of_symbol in (self._symbols | self._removed).values():
             of_symbol.begin_anew()
 
     @property

@@ -87,3 +87,20 @@ def test_every_minute_of_order_flow_imbalance(name):
         last = [row.bid_price, row.bid_quantity, row.ask_price, row.ask_quantity]
         assert decimals(line, "ofi", "last_bid", "last_bid_qty", "last_ask", "last_ask_qty") == [row.ofi, *last]
         assert int(line["n_bookticker"]) == row.update_count
+
+
+def test_a_symbol_that_was_removed_before_its_past_was_known_goes_on_when_it_comes_back():
+    """It is told as well where an earlier run ended."""
+    market, pattern, days = SYMBOLS["usdm-btcusdt-20240718-19"]
+    lines = recorded_lines(pattern.format(days[0]))
+    analytics = Analytics(Kept(), wall_ns=lambda: 0, reset="never", grace_sec=2, is_recorded=lambda *_: True)
+    first, second = lines[:2000], lines[2000:]
+    for received_ns, text in first:
+        analytics.take(block([text], kind_of(text), market, received_ns))
+    analytics.remove(market, "BTCUSDT")
+    analytics.begin({}, {})
+    for received_ns, text in second:
+        analytics.take(block([text], kind_of(text), market, received_ns))
+    windows = analytics.windows(market, "BTCUSDT")
+    assert len(windows[Kind.CVD_1M])
+    assert len(windows[Kind.OFI_1S])
