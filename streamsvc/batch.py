@@ -8,7 +8,7 @@ messages that already count as seen.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import trio
@@ -48,6 +48,8 @@ class Block:
         messages: The text of each message exactly as received.
         size_bytes: The sum of the messages' lengths.
         epochs: Of each message, how many times its ids have started over; None: all 0.
+        heads: What the loop has read of each message (notes at the end have none); None: nothing. It is emptied when
+            the block is put: what waits in the channel is bounded by the size of its messages.
     """
 
     market: Market
@@ -58,6 +60,7 @@ class Block:
     messages: list[bytes]
     size_bytes: int
     epochs: list[int] | None = None
+    heads: list[Any] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 class _Room:
@@ -118,6 +121,8 @@ class BlockSender:
         room.used_bytes += block.size_bytes
         if room.tap is not None:
             room.tap(block)
+        if block.heads is not None:
+            block.heads.clear()
 
     def have_tapped(self, tap: Callable[[Block], None]) -> None:
         """Have every block that is put by any sender shown to `tap` right afterwards, in order."""

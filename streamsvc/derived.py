@@ -22,7 +22,7 @@ DIGITS_MAX = 15
 """float64 gives a decimal of up to this many significant digits back exactly."""
 
 _NOT_IN_TEXT = frozenset({"receive_time", "exchange_time"})
-_QUOTIENTS_AND_PRODUCTS = frozenset({"quote_volume", "mid_price", "microprice"})
+QUOTIENTS_AND_PRODUCTS = frozenset({"quote_volume", "mid_price", "microprice"})
 """Columns whose numbers may have any number of digits though those that they are made of have few."""
 
 ROW_COLUMNS: dict[Kind, dict[str, ColumnType]] = {
@@ -32,7 +32,8 @@ ROW_COLUMNS: dict[Kind, dict[str, ColumnType]] = {
 """The keys of each kind's text in their order, with the types of their columns."""
 
 _ENCODER = msgspec.json.Encoder()
-_ROUNDING = Context(prec=DIGITS_MAX)
+ROUNDING = Context(prec=DIGITS_MAX)
+"""What these are rounded with."""
 
 
 def encode_row(kind: Kind, values: Mapping[str, Value]) -> bytes:
@@ -61,6 +62,6 @@ def _number(name: str, value: Value) -> str:
     number = Decimal(value)
     if not number.is_finite():
         raise ValueError(f"{name} is {number}")
-    if name in _QUOTIENTS_AND_PRODUCTS:
-        number = _ROUNDING.plus(number)
+    if name in QUOTIENTS_AND_PRODUCTS:
+        number = ROUNDING.plus(number)
     return format(number, "f")

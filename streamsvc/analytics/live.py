@@ -1,14 +1,16 @@
 """Live analytics of all symbols: fed with every block that goes to the writer, and writing its rows behind it.
 
-Synchronous and on the loop: what it reads of a block is decoded a second time, whole, which costs a few
-microseconds a trade or quote; what is recorded never waits for it. Rows go through the writer's channel like messages,
-gathered for a moment.
+Synchronous and on the loop, and what is recorded never waits for it. It goes by what the intake has read of a block;
+trades are only put in order, and summed many at once. Rows go through the writer's channel like messages, gathered for
+a moment.
 
 A text that cannot be read here is left out: the sealer quarantines it, and the ledger knows its id.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -18,9 +20,9 @@ from streamsvc.analytics.rows import encode_row
 from streamsvc.analytics.symbol import SymbolAnalytics
 from streamsvc.batch import Block
 from streamsvc.log import logger
-from streamsvc.schema import Kind, Market, Source
-from streamsvc.venues.binance_heads import DECODE_ERRORS
-from streamsvc.venues.binance_live import LIVE_DECODERS, LiveCandle, LiveQuote, time_of_depth
+from streamsvc.schema import TRADE_KINDS, Kind, Market, Source
+from streamsvc.venues.binance_heads import DECODE_ERRORS, head_decoder
+from streamsvc.venues.binance_live import LIVE_DECODERS, LiveCandle, time_of_depth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,8 +82,11 @@ class Analytics:
         return list(self._symbols)
 
     def symbol(self, market: Market, symbol: str) -> SymbolAnalytics | None:
-        """What is derived of a symbol; None: nothing has come."""
-        return self._symbols.get((market, symbol))
+        """What is derived of a symbol, up to its last message; None: nothing has come."""
+        found = self._symbols.get((market, symbol))
+        if found is not None:
+            found.settle()
+        return found
 
     def windows(self, market: Market, symbol: str) -> Mapping[Kind, Window] | None:
         """The last rows of a symbol by kind; None: nothing has come."""
@@ -90,45 +95,80 @@ class Analytics:
 
     def take(self, block: Block) -> None:
         """A block was put into the channel; our own are none to us."""
-        market = block.market
         if block.source is Source.DERIVED:
             return
         touched: dict[SymbolAnalytics | None, None] = {}
-        depth: dict[bytes, bytes] = {}
-        for place, (kind, text) in enumerate(zip(block.kinds, block.messages, strict=True)):
-            if kind == Kind.DEPTH:
-                depth[text[_NAME_BEGIN : text.find(b"@")]] = text
-                continue
-            decode = LIVE_DECODERS.get((block.source, kind))
-            if decode is not None:
-                touched[self._take_one(block, place, decode)] = None
-        for name, text in depth.items():
-            touched[self._saw_depth(market, name, text, block.received_ns // _NS_PER_MS)] = None
+        for number in dict.fromkeys(block.kinds):
+            self._take_kind(block, number, touched)
         touched.pop(None, None)
         for of_symbol in touched:
             assert of_symbol is not None
             if rows := of_symbol.close():
-                self._add(market, of_symbol, rows)
+                self._add(block.market, of_symbol, rows)
             elif of_symbol.mismatches:
-                self._tell_mismatches(market, of_symbol)
+                self._tell_mismatches(block.market, of_symbol)
         if self._pending_rows >= FLUSH_ROWS:
             self.flush()
 
+    def _take_kind(self, block: Block, number: int, touched: dict[SymbolAnalytics | None, None]) -> None:
+        """Take the messages of a kind, and tell whose bins may have ended."""
+        if number in TRADE_KINDS and block.source is Source.STREAM:
+            self._take_trades(block, number, touched)
+        elif number == Kind.BOOK_TICKER:
+            self._take_quotes(block, touched)
+        elif number == Kind.DEPTH:
+            self._take_depth(block, touched)
+        elif (decode := LIVE_DECODERS.get((block.source, number))) is not None:
+            for place in _places(block, number):
+                touched[self._take_one(block, place, decode)] = None
+
+    def _take_trades(self, block: Block, number: int, touched: dict[SymbolAnalytics | None, None]) -> None:
+        """Give trades to their symbols, those of a symbol at once."""
+        market, received_ms = block.market, block.received_ns // _NS_PER_MS
+        epochs = block.epochs
+        places, heads = _heads(block, number)
+        runs: defaultdict[Any, list[Any]] = defaultdict(list)
+        if epochs is None:
+            for head in heads:
+                runs[head.s].append(head)
+        else:
+            for place, head in zip(places, heads, strict=True):
+                runs[head.s, epochs[place]].append(head)
+        for key, run in runs.items():
+            symbol, epoch = (key, 0) if epochs is None else key
+            of_symbol = self._symbols.get((market, symbol)) or self._made(market, symbol)
+            if number == of_symbol.trade_kind and of_symbol.take_trades(run, epoch, received_ms):
+                touched[of_symbol] = None
+
+    def _take_quotes(self, block: Block, touched: dict[SymbolAnalytics | None, None]) -> None:
+        """Give best bids and asks to their symbols."""
+        market, received_ms = block.market, block.received_ns // _NS_PER_MS
+        for place, head in zip(*_heads(block, Kind.BOOK_TICKER), strict=True):
+            of_symbol = self._symbols.get((market, head.s)) or self._made(market, head.s)
+            of_symbol.take_quote_head(head, block.epochs[place] if block.epochs is not None else 0, received_ms)
+            touched[of_symbol] = None
+
+    def _take_depth(self, block: Block, touched: dict[SymbolAnalytics | None, None]) -> None:
+        """Of order books only the time of the newest update counts."""
+        texts = {}
+        for place in _places(block, Kind.DEPTH):
+            text = block.messages[place]
+            texts[text[_NAME_BEGIN : text.find(b"@")]] = text
+        for name, text in texts.items():
+            touched[self._saw_depth(block.market, name, text, block.received_ns // _NS_PER_MS)] = None
+
     def _take_one(self, block: Block, place: int, decode: Callable[[bytes], Any]) -> SymbolAnalytics | None:
-        """Give a message to its symbol."""
+        """Give a candle, or a trade that was fetched again, to its symbol."""
         try:
             message = decode(block.messages[place])
         except DECODE_ERRORS:
             return None
-        market, received_ms = block.market, block.received_ns // _NS_PER_MS
-        of_symbol = self._symbols.get((market, message.symbol)) or self._made(market, message.symbol)
-        epoch = block.epochs[place] if block.epochs is not None else 0
-        if isinstance(message, LiveQuote):
-            of_symbol.take_quote(message, epoch, received_ms)
-        elif isinstance(message, LiveCandle):
+        of_symbol = self._symbols.get((block.market, message.symbol)) or self._made(block.market, message.symbol)
+        if isinstance(message, LiveCandle):
             of_symbol.take_candle(message)
         elif block.kinds[place] == of_symbol.trade_kind:
-            of_symbol.take_trade(message, epoch, received_ms, is_backfilled=block.source is Source.REST)
+            epoch = block.epochs[place] if block.epochs is not None else 0
+            of_symbol.take_trade(message, epoch)
         return of_symbol
 
     def _made(self, market: Market, symbol: str) -> SymbolAnalytics:
@@ -266,3 +306,24 @@ class Analytics:
             await trio.sleep(FLUSH_SEC)
             await self._sender.wait_room()
             self.flush()
+
+
+def _places(block: Block, number: int) -> Sequence[int]:
+    """Where the messages of a kind are."""
+    kinds = block.kinds
+    if kinds.count(number) == len(kinds):
+        return range(len(kinds))
+    return [place for place, other in enumerate(kinds) if other == number]
+
+
+def _heads(block: Block, number: int) -> tuple[Sequence[int], Sequence[Any]]:
+    """Where the messages of a kind of a stream are, and what was read of each; without those that cannot be read."""
+    places = _places(block, number)
+    if block.heads is not None:
+        return places, block.heads if len(places) == len(block.kinds) else [block.heads[place] for place in places]
+    decode = head_decoder(block.market, Kind(number))
+    read: list[tuple[int, Any]] = []
+    for place in places:
+        with contextlib.suppress(*DECODE_ERRORS):
+            read.append((place, decode(block.messages[place]).data))
+    return [place for place, _ in read], [head for _, head in read]

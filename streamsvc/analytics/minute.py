@@ -11,6 +11,7 @@ from streamsvc.analytics.rows import ZERO
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from streamsvc.analytics.run import TradeRun
     from streamsvc.schema import Kind, Market
     from streamsvc.venues.binance_live import LiveTrade
 
@@ -65,10 +66,14 @@ class Minute:
         """Whether every trade of the minute is in it."""
         return not self.holes and not self.is_cut
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether it is another one than was written."""
+        return self.written[1:] != (self.trade_count, self.is_complete)
+
     def is_due(self, now_ms: int) -> bool:
         """Whether it is to be written again."""
-        is_changed = self.written[1:] != (self.trade_count, self.is_complete)
-        return is_changed and (self.is_complete or now_ms >= self.changed_ms + SETTLE_MS)
+        return self.is_changed and (self.is_complete or now_ms >= self.changed_ms + SETTLE_MS)
 
     def add(self, trade: LiveTrade) -> None:
         """Count a trade, in any order of ids."""
@@ -89,6 +94,23 @@ class Minute:
         elif number < self.first_id:
             self.first_id, first = number, price
         self.prices = first, max(high, price), min(low, price), last
+
+    def add_run(self, run: TradeRun) -> None:
+        """Count trades that follow one another."""
+        self.buy_quantity += run.buy_quantity
+        self.sell_quantity += run.sell_quantity
+        self.quote_volume += run.quote_volume
+        self.trade_count += run.trade_count
+        if self.prices is None:
+            self.prices = run.open, run.high, run.low, run.close
+            self.first_id, self.last_id = run.first_id, run.last_id
+            return
+        first, high, low, last = self.prices
+        if run.last_id > self.last_id:
+            self.last_id, last = run.last_id, run.close
+        if run.first_id < self.first_id:
+            self.first_id, first = run.first_id, run.open
+        self.prices = first, max(high, run.high), min(low, run.low), last
 
     def merge(self, other: Minute) -> None:
         """Add what an earlier run recorded of the minute: their ids are not the same."""

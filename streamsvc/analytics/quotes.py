@@ -22,12 +22,15 @@ import attrs
 
 from streamsvc.analytics.rows import ZERO, OfiRow, PriceRow
 from streamsvc.schema import Kind
+from streamsvc.venues.binance_heads import TradeHead
+from streamsvc.venues.binance_live import MARKET_TRADES, read_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
     from streamsvc.analytics.minute import WrittenBin
+    from streamsvc.venues.binance_heads import AggTradeHead
     from streamsvc.venues.binance_live import LiveQuote
 
 SECOND_MS, MINUTE_MS = 1_000, 60_000
@@ -73,8 +76,8 @@ class _OfiBins:
     def close(self, symbol: str, before_ms: int) -> list[OfiRow]:
         if len(self._open) > OPEN_BINS_MAX:
             before_ms = max(before_ms, min(self._open) + self._width_ms)
-        due = sorted(open_ms for open_ms in self._open if open_ms + self._width_ms <= before_ms)
         self._closed_to = max(self._closed_to, before_ms - before_ms % self._width_ms)
+        due = sorted(open_ms for open_ms in self._open if open_ms < self._closed_to) if self._open else ()
         return [_ofi_row(symbol, open_ms, self._open.pop(open_ms), self._written.pop(open_ms, None)) for open_ms in due]
 
 
@@ -160,7 +163,7 @@ class Quotes:
 
 @attrs.define
 class _PriceBin:
-    price: Decimal | None = None
+    price: Decimal | str | None = None  # A text is read when the second ends.
     trade_id: int = -1
     quote: LiveQuote | None = None
 
@@ -191,13 +194,22 @@ class PriceSeconds:
 
     def _bin(self, time_ms: int) -> _PriceBin:
         open_ms = max(time_ms - time_ms % SECOND_MS, self._closed_to)
-        return self._open.setdefault(open_ms, _PriceBin())
+        bin_ = self._open.get(open_ms)
+        if bin_ is None:
+            bin_ = self._open[open_ms] = _PriceBin()
+        return bin_
 
     def trade(self, price: Decimal, trade_id: int, time_ms: int) -> None:
         """A trade that counts."""
         bin_ = self._bin(time_ms)
         if trade_id > bin_.trade_id:
             bin_.price, bin_.trade_id = price, trade_id
+
+    def see(self, head: TradeHead | AggTradeHead) -> None:
+        """A trade as the intake read it, the last of those that came."""
+        bin_ = self._bin(head.T)
+        if head.id > bin_.trade_id and (not isinstance(head, TradeHead) or head.X in MARKET_TRADES):
+            bin_.price, bin_.trade_id = head.p, head.id
 
     def quote(self, quote: LiveQuote, time_ms: int) -> None:
         """A new best bid or ask."""
@@ -211,13 +223,14 @@ class PriceSeconds:
         """Close the seconds that end at `before_ms` or earlier."""
         if len(self._open) > OPEN_BINS_MAX:
             before_ms = max(before_ms, min(self._open) + SECOND_MS)
-        due = sorted(open_ms for open_ms in self._open if open_ms + SECOND_MS <= before_ms)
         self._closed_to = max(self._closed_to, before_ms - before_ms % SECOND_MS)
+        due = sorted(open_ms for open_ms in self._open if open_ms < self._closed_to)
         return [self._row(open_ms, self._open.pop(open_ms)) for open_ms in due]
 
     def _row(self, open_ms: int, bin_: _PriceBin) -> PriceRow:
-        if bin_.price is not None:
-            self._price = bin_.price
+        price = read_number(bin_.price) if isinstance(bin_.price, str) else bin_.price
+        if price is not None:
+            self._price = price
         self._quote = quote = bin_.quote or self._quote
         revision = self._revisions.pop(open_ms, 0)
         if quote is None:

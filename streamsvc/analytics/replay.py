@@ -13,7 +13,7 @@ from streamsvc import dataset
 from streamsvc.analytics.symbol import SymbolAnalytics
 from streamsvc.errors import UsageError
 from streamsvc.schema import Kind, Market
-from streamsvc.venues.binance_live import LiveCandle, LiveQuote, LiveTrade
+from streamsvc.venues.binance_live import MARKET_TRADES, LiveCandle, LiveQuote, LiveTrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,23 +83,10 @@ def _event(kind: Kind, market: Market, row: dict[str, Any]) -> Callable[[SymbolA
     received_ms = row["receive_time"] // _NS_PER_MS
     match kind:
         case Kind.TRADE | Kind.AGG_TRADE:
-            number = row["trade_id" if kind is Kind.TRADE else "agg_trade_id"]
-            is_market = row.get("trade_type", "") in ("", "MARKET")
-            trade = LiveTrade(
-                "",
-                number,
-                _decimal(row["price"]),
-                _decimal(row["quantity"]),
-                row["exchange_time"] // _NS_PER_MS,
-                bool(row["is_buyer_maker"]),
-                is_market and (kind is Kind.AGG_TRADE or bool(row["quantity"])),
-            )
-            is_late = bool(row["is_backfilled"])
-            return lambda of: (
-                of.take_trade(trade, row["epoch"], received_ms, is_backfilled=is_late)
-                if of.trade_kind is kind
-                else None
-            )
+            trade = _trade(kind, row)
+            if row["is_backfilled"]:
+                return lambda of: of.take_trade(trade, row["epoch"]) if of.trade_kind is kind else None
+            return lambda of: of.take_live_trade(trade, row["epoch"], received_ms) if of.trade_kind is kind else None
         case Kind.BOOK_TICKER:
             time_ms = row["exchange_time"] // _NS_PER_MS if market is Market.FUTURES else None
             bid, ask = _decimal(row["bid_price"]), _decimal(row["ask_price"])
@@ -112,6 +99,19 @@ def _event(kind: Kind, market: Market, row: dict[str, Any]) -> Callable[[SymbolA
             return lambda of: of.take_candle(candle)
         case _:
             return lambda of: of.saw_time(row["event_time"] // _NS_PER_MS, received_ms)
+
+
+def _trade(kind: Kind, row: dict[str, Any]) -> LiveTrade:
+    is_market = row.get("trade_type", "") in MARKET_TRADES
+    return LiveTrade(
+        "",
+        row["trade_id" if kind is Kind.TRADE else "agg_trade_id"],
+        _decimal(row["price"]),
+        _decimal(row["quantity"]),
+        row["exchange_time"] // _NS_PER_MS,
+        bool(row["is_buyer_maker"]),
+        is_market and (kind is Kind.AGG_TRADE or bool(row["quantity"])),
+    )
 
 
 def _decimal(value: float) -> Decimal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import attrgetter
 
 import msgspec
 
@@ -112,8 +113,26 @@ ROW_TYPES: dict[Kind, type[DerivedRow]] = {
 """What a row of each derived kind is."""
 
 
+class _Layout:
+    """How rows of a kind become texts, worked out once."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.names = tuple(derived.ROW_COLUMNS[kind])
+        self.values = attrgetter(*("open_ms" if name == "open_time" else name for name in self.names))
+        self.rounded = tuple(derived.QUOTIENTS_AND_PRODUCTS & set(self.names))
+
+
+_LAYOUTS = {kind: _Layout(kind) for kind in ROW_TYPES}
+_ENCODER = msgspec.json.Encoder(decimal_format="string")
+_UNUSUAL = (b"E-", b"E+", b"NaN", b"Infinity")
+
+
 def encode_row(kind: Kind, row: DerivedRow) -> bytes:
     """The text of a row in the journal."""
-    values = msgspec.structs.asdict(row)
-    values["open_time"] = values.pop("open_ms")
-    return derived.encode_row(kind, values)
+    layout = _LAYOUTS[kind]
+    values = dict(zip(layout.names, layout.values(row), strict=True))
+    for name in layout.rounded:
+        values[name] = derived.ROUNDING.plus(values[name])
+    text = _ENCODER.encode(values)
+    # A decimal may have an exponent as a text, which no exchange writes.
+    return derived.encode_row(kind, values) if any(one in text for one in _UNUSUAL) else text

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from decimal import Decimal
 
+    from streamsvc.analytics.run import TradeRun
     from streamsvc.venues.binance_live import LiveTrade
 
 DAY_MS = 1440 * MINUTE_MS
@@ -76,6 +77,7 @@ class TradeMinutes:
         self._first_ms: int | None = None
         self._early: list[int] | None = []
         self._closed_to: int | None = None
+        self._may_correct = True  # Whether a closed minute has changed since it was written.
         self._kept_from = 0
         self._now_ms = 0
         self._total = ZERO
@@ -109,19 +111,35 @@ class TradeMinutes:
             self._last_ms = time_ms
             if trade.is_market:
                 self.last_price = trade.price
-        if trade.is_market:
-            self._minute_of(time_ms, trade)
+        minute = self._minute_of(time_ms) if trade.is_market else None
+        if minute is not None:
+            minute.add(trade)
 
-    def _minute_of(self, time_ms: int, trade: LiveTrade) -> None:
+    def is_next(self, first_id: int, last_id: int, count: int, epoch: int) -> bool:
+        """Whether so many trades, of which these are the first and the last, are those that follow."""
+        return first_id == self._next_id and last_id - first_id + 1 == count and epoch == self._epoch
+
+    def add_run(self, run: TradeRun) -> None:
+        """Take trades that follow: see `is_next`."""
+        self._next_id = run.last_id + 1
+        self._last_ms = run.last_ms
+        self.last_price = run.close
+        minute = self._minute_of(run.last_ms)
+        if minute is not None:
+            minute.add_run(run)
+
+    def _minute_of(self, time_ms: int) -> Minute | None:
+        """The minute of a time, which is about to change; None if it is too old to be corrected here."""
         open_ms = time_ms - time_ms % MINUTE_MS
         minute = self._minutes.get(open_ms)
         if minute is None:
             if open_ms < self._kept_from:
                 self.stale.add(open_ms)
-                return
+                return None
             minute = self._made(open_ms)
-        minute.add(trade)
         minute.changed_ms = self._now_ms
+        self._may_correct |= self._closed_to is None or open_ms < self._closed_to
+        return minute
 
     def _made(self, open_ms: int) -> Minute:
         minute = self._minutes[open_ms] = Minute(open_ms)
@@ -146,6 +164,7 @@ class TradeMinutes:
 
     def _skip(self, first_id: int, last_id: int, first_ms: int, last_ms: int, *, missing: int | None = None) -> None:
         """Ids are missing between two times."""
+        self._may_correct = True
         span = last_id - first_id + 1
         first, last = sorted((first_ms - first_ms % MINUTE_MS, last_ms - last_ms % MINUTE_MS))
         hole = _Hole(first_id, last_id, span if missing is None else missing, first, last)
@@ -177,6 +196,7 @@ class TradeMinutes:
 
     def _mend(self, hole: _Hole) -> None:
         """All ids of a hole have come: what it touched is complete but for other holes."""
+        self._may_correct = True
         for minute in self._touched(hole):
             minute.holes -= 1
         end_ms = min(self._kept_from, hole.last_ms + MINUTE_MS)
@@ -245,8 +265,11 @@ class TradeMinutes:
             before_ms: The same less the grace.
         """
         self._now_ms = now_ms
-        due = [self._correct(minute) for minute in self._closed() if minute.is_due(now_ms)]
         limit = before_ms - MINUTE_MS
+        if not self._may_correct and self._closed_to is not None and limit < self._closed_to:
+            return []
+        due = [self._correct(minute) for minute in self._closed() if minute.is_due(now_ms)]
+        self._may_correct = any(minute.is_changed for minute in self._closed())
         open_ms = min(self._minutes, default=limit + 1) if self._closed_to is None else self._closed_to
         if limit - open_ms > DAY_MS:  # So long a silence is not written down minute by minute.
             open_ms = min((other for other in self._minutes if other >= open_ms), default=limit)

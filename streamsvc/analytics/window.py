@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from array import array
 from decimal import Decimal
+from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from streamsvc.schema import Kind
 
 POINTS_MAX = 200
+_SPARE_POINTS = 50
 
 
 class Window:
@@ -29,21 +32,22 @@ class Window:
         changed: How many rows have ever come, corrections included.
     """
 
-    __slots__ = ("_columns", "_numbers", "_width", "added", "changed")
+    __slots__ = ("_columns", "_numbers", "_values", "_width", "added", "changed")
 
     def __init__(self, kind: Kind) -> None:
         self._columns = column_names(kind)
+        self._values = attrgetter(*self._columns)
         self._width = len(self._columns)
         self._numbers = array("d")
         self.added = 0
         self.changed = 0
 
     def __len__(self) -> int:
-        return len(self._numbers) // self._width
+        return min(len(self._numbers) // self._width, POINTS_MAX)
 
     def add(self, row: DerivedRow) -> None:
         """Add a row behind the others, or in place of its older revision; one that is older than all is left out."""
-        values = array("d", [float(getattr(row, name)) for name in self._columns])
+        values = array("d", map(float, self._values(row)))
         width, numbers = self._width, self._numbers
         self.changed += 1
         for start in range(len(numbers) - width, -1, -width):
@@ -59,16 +63,17 @@ class Window:
                 return
             numbers[0:0] = values
         self.added += 1
-        if len(self) > POINTS_MAX:
-            del numbers[:width]
+        if len(numbers) >= (POINTS_MAX + _SPARE_POINTS) * width:  # Not each time: all the others are moved.
+            del numbers[: _SPARE_POINTS * width]
 
     def rows(self, last: int = POINTS_MAX) -> Iterator[dict[str, float]]:
         """The last rows by column, oldest first; times as `open_ms`, booleans as 0 and 1."""
         width = self._width
-        for start in range(max(0, len(self._numbers) - last * width), len(self._numbers), width):
+        for start in range(max(0, len(self._numbers) - min(last, POINTS_MAX) * width), len(self._numbers), width):
             yield dict(zip(self._columns, self._numbers[start : start + width], strict=True))
 
 
+@cache
 def column_names(kind: Kind) -> tuple[str, ...]:
     """The columns of a derived kind that are numbers; `open_ms` is the first."""
     fields = msgspec.structs.fields(ROW_TYPES[kind])

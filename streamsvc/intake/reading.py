@@ -54,12 +54,16 @@ class Quarantine(Protocol):
 
 
 class _Taken:
-    """What is recorded of a batch: its messages, and their kinds and epochs, which begin to count with the first 1."""
+    """What is recorded of a batch: its messages, what was read of them, their kinds and epochs.
 
-    __slots__ = ("epochs", "kinds", "messages")
+    Epochs begin to count with the first 1.
+    """
+
+    __slots__ = ("epochs", "heads", "kinds", "messages")
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
+        self.heads: list[Any] = []
         self.kinds = bytearray()
         self.epochs: list[int] = []
 
@@ -194,7 +198,7 @@ class Intake:
         received_ms = batch.received_ns // 1_000_000 + lateness.offset_ms
         late_from_ms = received_ms - lateness.limit_ms
         taken = _Taken()
-        accepted, kinds, epochs = taken.messages, taken.kinds, taken.epochs
+        accepted, heads, kinds, epochs = taken.messages, taken.heads, taken.kinds, taken.epochs
         notices: list[bytes] = []
         for text, envelope in zip(batch.messages, self._decode(market, connection, batch, notices), strict=True):
             if envelope is None:
@@ -225,6 +229,7 @@ class Intake:
             health.size_bytes += len(text)
             kinds.append(lane.kind_number)
             accepted.append(text)
+            heads.append(head)
             if self.chains.has_epochs:
                 epochs.append(chain.epoch)
         self.counts.received += len(batch.messages)
@@ -284,6 +289,7 @@ class Intake:
             messages=taken.messages,
             size_bytes=batch.size_bytes if is_whole and not noted else sum(map(len, taken.messages)),
             epochs=taken.epochs or None,
+            heads=taken.heads,
         )
 
     def _decode(

@@ -1,26 +1,30 @@
 """Binance's trades, quotes and candles as the loop reads them for live analytics: whole, with exact decimals.
 
 Only for what is computed live; what is recorded is read by the sealers (`binance_payloads`), what is counted by the
-intake (`binance_heads`). Sources: the exchange's pages on spot and USD-M futures market streams and on market data
+intake (`binance_heads`), which has read trades and quotes of streams already: their numbers are made here of its heads.
+Sources: the exchange's pages on spot and USD-M futures market streams and on market data
 endpoints. That a futures trade whose `X` is not `MARKET` has price and quantity 0 was observed, see `binance.md`.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal  # noqa: TC003 - msgspec reads the annotations
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from streamsvc.schema import Kind, Source
-from streamsvc.venues.binance_heads import Id, Millis  # noqa: TC001 - msgspec reads the annotations
+from streamsvc.venues.binance_heads import Id, Millis, TradeHead
 from streamsvc.venues.binance_rest_payloads import RestMessage
 from streamsvc.venues.payload import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MARKET_TRADES = frozenset({"", "MARKET"})
+    from streamsvc.venues.binance_heads import AggTradeHead, FuturesBookTickerHead, SpotBookTickerHead
+
+MARKET_TRADES = frozenset({"", "MARKET"})
+"""Types of trades of the market; others are those of the insurance fund."""
 
 
 class LiveTrade(msgspec.Struct, gc=False):
@@ -57,35 +61,6 @@ class LiveCandle(msgspec.Struct, gc=False):
     is_closed: bool
 
 
-class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
-    s: str
-    t: Id
-    p: Decimal
-    q: Decimal
-    T: Millis
-    m: bool
-    X: str = ""
-
-
-class _AggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
-    s: str
-    a: Id
-    p: Decimal
-    q: Decimal
-    T: Millis
-    m: bool
-
-
-class _BookTicker(msgspec.Struct, gc=False):
-    u: Id
-    s: str
-    b: Decimal
-    B: Decimal
-    a: Decimal
-    A: Decimal
-    T: Millis | None = None
-
-
 class _Candle(msgspec.Struct, gc=False):
     t: Millis
     v: Decimal
@@ -114,18 +89,56 @@ class _RestAggTrade(msgspec.Struct, gc=False):
     m: bool
 
 
-def _of_stream(message: Message[Any]) -> Any:
-    data = message.data
-    match data:
-        case _Trade():
-            is_market = data.X in _MARKET_TRADES
-            return LiveTrade(data.s, data.t, data.p, data.q, data.T, data.m, is_market)
-        case _AggTrade():
-            return LiveTrade(data.s, data.a, data.p, data.q, data.T, data.m, is_market=True)
-        case _BookTicker():
-            return LiveQuote(data.s, data.u, data.b, data.B, data.a, data.A, data.T)
-        case _:
-            return LiveCandle(data.s, data.k.t, data.k.v, data.k.V, data.k.x)
+def read_trade(head: TradeHead | AggTradeHead) -> LiveTrade | None:
+    """A trade of a stream; None where its numbers cannot be read or are not finite."""
+    price, quantity = read_number(head.p), read_number(head.q)
+    if price is None or quantity is None:
+        return None
+    is_market = not isinstance(head, TradeHead) or head.X in MARKET_TRADES
+    return LiveTrade(head.s, head.id, price, quantity, head.T, head.m, is_market)
+
+
+def read_number(text: str) -> Decimal | None:
+    """A number of a stream; None where it is none, or not finite."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def read_quote(
+    head: SpotBookTickerHead | FuturesBookTickerHead,
+    before: SpotBookTickerHead | FuturesBookTickerHead | None = None,
+    quote_before: LiveQuote | None = None,
+) -> LiveQuote | None:
+    """A best bid and ask of a stream; None where its numbers cannot be read or are not finite.
+
+    Args:
+        head: What the intake has read.
+        before: The one before it.
+        quote_before: What that was; most of its numbers have not changed.
+    """
+    try:
+        if before is None or quote_before is None:
+            numbers = Decimal(head.b), Decimal(head.B), Decimal(head.a), Decimal(head.A)
+        else:
+            numbers = (
+                quote_before.bid_price if head.b == before.b else Decimal(head.b),
+                quote_before.bid_quantity if head.B == before.B else Decimal(head.B),
+                quote_before.ask_price if head.a == before.a else Decimal(head.a),
+                quote_before.ask_quantity if head.A == before.A else Decimal(head.A),
+            )
+    except InvalidOperation:
+        return None
+    if not all(map(Decimal.is_finite, numbers)):
+        return None
+    return LiveQuote(head.s, head.u, *numbers, head.T)
+
+
+def _of_stream(message: Message[_Kline]) -> LiveCandle:
+    candle = message.data.k
+    return LiveCandle(message.data.s, candle.t, candle.v, candle.V, candle.x)
 
 
 def _of_rest(message: RestMessage[Any]) -> LiveTrade:
@@ -141,21 +154,14 @@ def _decoder(whole: Any, read: Callable[[Any], Any]) -> Callable[[bytes], Any]:
     return lambda text: read(decode(text))
 
 
-_ANY_MESSAGE: Any = Message
 _ANY_REST: Any = RestMessage
-_STREAM = {
-    Kind.TRADE: _decoder(_ANY_MESSAGE[_Trade], _of_stream),
-    Kind.AGG_TRADE: _decoder(_ANY_MESSAGE[_AggTrade], _of_stream),
-    Kind.BOOK_TICKER: _decoder(_ANY_MESSAGE[_BookTicker], _of_stream),
-    Kind.KLINE_1M: _decoder(_ANY_MESSAGE[_Kline], _of_stream),
-}
 _REST = {
     Kind.TRADE: _decoder(_ANY_REST[_RestTrade], _of_rest),
     Kind.AGG_TRADE: _decoder(_ANY_REST[_RestAggTrade], _of_rest),
 }
 
 LIVE_DECODERS: dict[tuple[Source, int], Callable[[bytes], Any]] = {
-    **{(Source.STREAM, int(kind)): decode for kind, decode in _STREAM.items()},
+    (Source.STREAM, int(Kind.KLINE_1M)): _decoder(Message[_Kline], _of_stream),
     **{(Source.REST, int(kind)): decode for kind, decode in _REST.items()},
 }
 """How a text is read, by source and number of the kind; raises one of `binance_heads.DECODE_ERRORS`."""
