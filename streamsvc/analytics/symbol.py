@@ -295,7 +295,10 @@ class SymbolAnalytics:
 
     def _match(self) -> None:
         """Compare minutes with their candles, each once both are there and nothing more can come."""
-        for open_ms in self._candles.keys() & self._deltas.keys():
+        both = self._candles.keys() & self._deltas.keys()
+        if both:
+            self.settle()
+        for open_ms in both:
             if self.trades.is_settled(open_ms):
                 delta, expected = self._deltas.pop(open_ms), self._candles.pop(open_ms)
                 if delta != expected:
