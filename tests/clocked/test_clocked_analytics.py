@@ -4,6 +4,7 @@ import errno
 from collections import defaultdict
 from decimal import Context, Decimal
 
+import msgspec
 import pytest
 import trio
 
@@ -213,13 +214,9 @@ async def test_a_candle_that_says_something_else(world):
     async with world.recording(**BOTH) as recording:
         await trio.sleep(70)
         analytics = recording.live.analytics
-        take = analytics.symbol(SPOT, "BTCUSDT").trades.add
-        analytics.symbol(SPOT, "BTCUSDT").trades.add = lambda trade, epoch: take(
-            type(trade)(
-                trade.symbol, trade.id, trade.price, trade.quantity + 1, trade.time_ms, trade.is_buyer_maker, True
-            ),
-            epoch,
-        )
+        bitcoin = analytics.symbol(SPOT, "BTCUSDT")
+        take = bitcoin.take_candle
+        bitcoin.take_candle = lambda candle: take(msgspec.structs.replace(candle, volume=candle.volume + 1))
         await trio.sleep(180)
         assert 2 <= analytics.mismatches[SPOT] == len(world.log.events("cvd_mismatch"))
         assert 0 == analytics.mismatches[FUTURES]
