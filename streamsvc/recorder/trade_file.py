@@ -1,0 +1,242 @@
+"""The live file of a recorder: appended to, cut where an end is torn, rotated. All calls block; one at a time.
+
+What was appended is whole lines or nothing: an attempt that fails is cut off before the next. The file is looked at
+with every append, so that one that somebody else moved or removed is made anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streamsvc.errors import DiskFullError, UsageError
+from streamsvc.recorder.names import FIRST, GZ, beside, rotated_files, rotated_path
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from streamsvc.persistence.files import Files
+
+DISK_FAULTS = (OSError, DiskFullError)
+"""What a disk that does not take records raises."""
+
+_BLOCK_BYTES = 1 << 16
+
+
+class FileLock:
+    """A lock beside a file, which the kernel drops with the process.
+
+    Args:
+        path: The file.
+        files: The disk.
+    """
+
+    def __init__(self, path: Path, files: Files) -> None:
+        self._path = path
+        self._files = files
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take it; its folder is made if it is not there.
+
+        Raises:
+            UsageError: another recorder holds it.
+            OSError: the folder cannot be written.
+        """
+        make_folder(self._path.parent, self._files)
+        descriptor = self._files.open_to_append(beside(self._path, ".lock"))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            self._files.close(descriptor)
+            raise UsageError(
+                f"{self._path} is in use by another recorder; give each its own file, or wait until the other has ended"
+            ) from fault
+        self.release()
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let it go."""
+        if self._descriptor is not None:
+            self._files.close(self._descriptor)
+            self._descriptor = None
+
+
+class TradeFile:
+    """The live file.
+
+    Args:
+        path: Where it lies.
+        files: The disk.
+
+    Attributes:
+        size_bytes: Whole lines in it.
+    """
+
+    def __init__(self, path: Path, files: Files) -> None:
+        self._path = path
+        self._files = files
+        self._lock = FileLock(path, files)
+        self._descriptor: int | None = None
+        self._is_dirty = False
+        self.size_bytes = 0
+
+    def open(self) -> None:
+        """Take the file for this recorder, and cut a torn end off.
+
+        Raises:
+            UsageError: another recorder has it.
+            OSError: it cannot be written.
+        """
+        self._lock.acquire()
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._drop()
+        self._lock.release()
+
+    def append(self, lines: bytes, *, is_synced: bool) -> None:
+        """Have whole lines in the file, and on the disk if `is_synced`.
+
+        Raises:
+            OSError: nothing of them counts; call again with the same lines.
+            DiskFullError: the same, for want of room.
+        """
+        descriptor = self._ready()
+        self._is_dirty = True
+        left = memoryview(lines)
+        while left:
+            left = left[self._files.write(descriptor, left) :]
+        if is_synced:
+            self._files.sync(descriptor)
+        if not os.fstat(descriptor).st_nlink:
+            self._drop()
+            raise FileNotFoundError(errno.ENOENT, "somebody removed the file while it was written", str(self._path))
+        self.size_bytes += len(lines)
+        self._is_dirty = False
+
+    def sync(self) -> None:
+        """Have everything that was appended on the disk.
+
+        Raises:
+            OSError: it is not known what the disk has.
+        """
+        if self._descriptor is not None:
+            self._files.sync(self._descriptor)
+
+    def rotate(self, now: datetime) -> Path:
+        """Give the file the name of its time; returns it. The next append makes a new file.
+
+        Raises:
+            OSError: it goes on as it was.
+            DiskFullError: the same.
+        """
+        self.sync()
+        known = rotated_files(self._path)
+        name = (known[-1].name if known else FIRST).after(now)
+        target = rotated_path(self._path, name)
+        if target.exists() or beside(target, GZ).exists():  # The folder changed under us.
+            raise FileExistsError(errno.EEXIST, "would overwrite", str(target))
+        self._files.replace(self._path, target)
+        self._files.sync_folder(self._path.parent)
+        self._drop()
+        return target
+
+    def _ready(self) -> int:
+        """The descriptor of the file that has the name, its end that of the last whole line."""
+        if self._descriptor is not None and self._is_dirty:
+            self._files.truncate(self._descriptor, self.size_bytes)
+            self._is_dirty = False
+        if self._descriptor is not None and not self._has_name(self._descriptor):
+            self._drop()
+        if self._descriptor is None:
+            if not self._path.parent.is_dir():
+                self._lock.acquire()
+            self._open()
+        assert self._descriptor is not None
+        return self._descriptor
+
+    def _has_name(self, descriptor: int) -> bool:
+        try:
+            named = self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        own = os.fstat(descriptor)
+        return (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)
+
+    def _open(self) -> None:
+        descriptor = self._files.open_to_append(self._path)
+        try:
+            cut_torn(self._path, self._files)
+            self._files.sync_folder(self._path.parent)
+            self.size_bytes = os.fstat(descriptor).st_size
+        except BaseException:
+            self._files.close(descriptor)
+            raise
+        self._descriptor, self._is_dirty = descriptor, False
+
+    def _drop(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            self._files.close(descriptor)
+        self._is_dirty, self.size_bytes = False, 0
+
+
+def make_folder(folder: Path, files: Files) -> None:
+    """Make a folder and its parents, and have them on the disk."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(made):
+        path.mkdir(exist_ok=True)
+        files.sync_folder(path.parent)
+
+
+def cut_torn(path: Path, files: Files) -> bytes:
+    """Cut what follows the last end of a line, and keep it in `….torn`; returns it, empty if there was none.
+
+    A whole object that only lacks its end is given one: no part of an object can be taken for a whole.
+    """
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        begin, tail = size, b""
+        while begin and b"\n" not in tail:
+            step = min(_BLOCK_BYTES, begin)
+            begin -= step
+            file.seek(begin)
+            tail = file.read(step) + tail
+        torn = tail[tail.rfind(b"\n") + 1 :]
+        if not torn:
+            return b""
+        if _is_object(torn):
+            file.seek(size)
+            file.write(b"\n")
+            return b""
+        _keep(torn, beside(path, ".torn"), files)
+        file.truncate(size - len(torn))
+        file.flush()
+        os.fsync(file.fileno())
+    return torn
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _keep(torn: bytes, path: Path, files: Files) -> None:
+    with path.open("ab") as file:
+        file.write(torn + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    files.sync_folder(path.parent)
