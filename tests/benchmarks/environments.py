@@ -22,6 +22,7 @@ ENVIRONMENT_OF_PEER = {
     "websockets": "readers",
     "picows": "readers",
     "cryptofeed": "cryptofeed",
+    "plain_loop": "plain-loop",
 }
 
 

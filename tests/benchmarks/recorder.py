@@ -133,6 +133,10 @@ class Recorder:
                     self._journal_bytes[entry.name] = max(size, self._journal_bytes.get(entry.name, 0))
         return sum(self._journal_bytes.values())
 
+    def segments(self) -> int:
+        """The segments in the journal: the one that is written, and those that wait for a sealer or are with one."""
+        return sum(name.endswith(".journal") for name in os.listdir(self.data / "journal"))
+
     def rows(self, kind: str) -> int:
         """The rows of a kind in the catalogue."""
         return rows_in(self.data / "catalogue.sqlite", kind)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SYMBOLS = [f"SYM{number}USDT" for number in range(100)]
-KIND = "aggTrade"
 MESSAGES_STEP = 10_000
 """A source sends a multiple of this."""
 
@@ -32,6 +31,14 @@ class Setup:
     peer_messages: int
     certificates: tuple[Path, Path, Path]
     """Authority, certificate, key."""
+    kind: str = "aggTrade"
+    levels: int = 20
+    """Of an order-book update, on each side."""
+
+    @property
+    def rows_per_message(self) -> int:
+        """An order-book level is a row."""
+        return 2 * self.levels if self.kind == "depth" else 1
 
 
 class Source:
@@ -39,7 +46,7 @@ class Source:
 
     def __init__(self, setup: Setup, transport: str, messages: int, *, is_once: bool, port: int | None = None) -> None:
         self.port = port if port is not None else free_port()
-        command = [sys.executable, setup.source, "--port", self.port, "--messages", messages, "--kind", KIND]
+        command = [sys.executable, setup.source, "--port", self.port, "--messages", messages, "--kind", setup.kind]
         if transport == "tls":
             command += ["--tls", *setup.certificates[1:]]
         if is_once:
