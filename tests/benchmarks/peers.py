@@ -1,23 +1,32 @@
 """Reads a source with another library and prints what that cost as one JSON line.
 
-    python peers.py NAME URL MESSAGES [CA_FILE]
+    python peers.py NAME URL MESSAGES [CA_FILE] [--connections N]
 
 NAME: `trio_websocket`, `websockets` and `picows` receive every message and drop it; `cryptofeed` takes it all the way
-to its callback for trades. Nothing is stored. The clock starts with the connection, for cryptofeed with its first
-trade. Each runs in an environment of its own, see `environments.py`.
+to its callback for trades, over one connection or, for `paced.py`, over several of one process. Nothing is stored. The
+clock starts with the connection, for cryptofeed with its first trade. Each runs in an environment of its own, see
+`environments.py`.
 """
 
 # ruff: noqa: PLC0415 - each environment has only one of these libraries
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
 import ssl
-import sys
 import time
+from typing import NamedTuple
 
 SYMBOLS = 100
+
+
+class Wanted(NamedTuple):
+    """How many messages come, and over how many connections."""
+
+    messages: int
+    connections: int
 
 
 class Meter:
@@ -45,7 +54,7 @@ class Meter:
         print(json.dumps(result), flush=True)
 
 
-def read_trio_websocket(meter: Meter, url: str, context: ssl.SSLContext | None, _count: int) -> None:
+def read_trio_websocket(meter: Meter, url: str, context: ssl.SSLContext | None, _wanted: Wanted) -> None:
     """Receive with trio-websocket."""
     import trio
     import trio_websocket
@@ -63,7 +72,7 @@ def read_trio_websocket(meter: Meter, url: str, context: ssl.SSLContext | None, 
     trio.run(read)
 
 
-def read_websockets(meter: Meter, url: str, context: ssl.SSLContext | None, _count: int) -> None:
+def read_websockets(meter: Meter, url: str, context: ssl.SSLContext | None, _wanted: Wanted) -> None:
     """Receive with websockets."""
     from websockets.asyncio import client
 
@@ -77,7 +86,7 @@ def read_websockets(meter: Meter, url: str, context: ssl.SSLContext | None, _cou
     asyncio.run(read())
 
 
-def read_picows(meter: Meter, url: str, context: ssl.SSLContext | None, _count: int) -> None:
+def read_picows(meter: Meter, url: str, context: ssl.SSLContext | None, _wanted: Wanted) -> None:
     """Receive with picows."""
     import picows
 
@@ -98,7 +107,7 @@ def read_picows(meter: Meter, url: str, context: ssl.SSLContext | None, _count: 
     asyncio.run(read())
 
 
-def read_cryptofeed(meter: Meter, url: str, context: ssl.SSLContext | None, count: int) -> None:
+def read_cryptofeed(meter: Meter, url: str, context: ssl.SSLContext | None, wanted: Wanted) -> None:
     """Receive with cryptofeed up to its callback.
 
     It knows its symbols from REST and insists on wss: both are put right where it looks them up.
@@ -125,21 +134,30 @@ def read_cryptofeed(meter: Meter, url: str, context: ssl.SSLContext | None, coun
         if not meter.messages:
             meter.start()
         meter.messages += 1
-        if meter.messages == count:
+        if meter.messages == wanted.messages:
             meter.tell()
             os._exit(0)  # It would connect again.
 
-    feed = exchanges.Binance(symbols=list(names), channels=[defines.TRADES], callbacks={defines.TRADES: on_trade})
     handler = FeedHandler(config={"log": {"disabled": True}})
-    handler.add_feed(feed)
+    for number in range(wanted.connections):
+        own = list(names)[number :: wanted.connections]
+        handler.add_feed(
+            exchanges.Binance(symbols=own, channels=[defines.TRADES], callbacks={defines.TRADES: on_trade})
+        )
     handler.run()
 
 
 def main() -> None:
     """Read with the library that is asked for."""
-    name, url, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    context = ssl.create_default_context(cafile=sys.argv[4]) if len(sys.argv) > 4 else None
-    globals()[f"read_{name}"](Meter(name), url, context, count)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("url")
+    parser.add_argument("messages", type=int)
+    parser.add_argument("ca_file", nargs="?")
+    parser.add_argument("--connections", type=int, default=1)
+    args = parser.parse_args()
+    context = ssl.create_default_context(cafile=args.ca_file) if args.ca_file else None
+    globals()[f"read_{args.name}"](Meter(args.name), args.url, context, Wanted(args.messages, args.connections))
 
 
 if __name__ == "__main__":
