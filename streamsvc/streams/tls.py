@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from streamsvc.errors import ConnectionFaultError, UsageError
+from streamsvc.streams.nowait import READ_BYTES, nowait_reader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
-
-READ_BYTES = 128 * 1024
 
 
 def make_client_context(ca_file: Path | None = None) -> ssl.SSLContext:
@@ -56,6 +56,7 @@ class TlsStream(trio.abc.Stream):
 
     def __init__(self, transport: trio.abc.Stream, context: ssl.SSLContext, host: str) -> None:
         self._transport = transport
+        self._read_nowait = nowait_reader(transport)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
@@ -95,6 +96,26 @@ class TlsStream(trio.abc.Stream):
             if self._fault is None:
                 await self._fill()
         raise self._fault
+
+    @property
+    def receive_nowait(self) -> Callable[[], bytes | None] | None:
+        """See `nowait_reader`; None where the transport cannot do it."""
+        return self._receive_nowait if self._read_nowait is not None else None
+
+    def _receive_nowait(self) -> bytes | None:
+        assert self._read_nowait is not None
+        if self._fault is not None or self._is_over or self._outgoing.pending:
+            return b""  # `receive_some` knows what to do about it.
+        data = self._read_nowait()
+        if data is None:
+            return None
+        if data:
+            self._incoming.write(data)
+        else:
+            self._is_over = True
+            self._incoming.write_eof()
+        plain, is_over = self._drain(READ_BYTES)
+        return plain or (b"" if is_over or self._is_over or self._fault is not None else None)
 
     def _drain(self, limit: int) -> tuple[bytes, bool]:
         """Decrypt records until none is left, `limit` is reached or a fault comes, which is kept for later.

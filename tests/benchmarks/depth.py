@@ -4,9 +4,9 @@
 
 800,000 updates of 100 symbols over plain TCP, 20 levels a side, from a source that is never the slower side.
 `streamsvc` is measured as in `capture.py`: `streamsvc run` in its default settings, until the last row is in the
-catalogue, a row a level. The plain loop is `plain_loop.py`: websockets, json, pandas and pyarrow, which is what one would
-write by hand; it has the same columns, in the same types, in one file, and looks for no gap. A run counts only if every
-row is there.
+catalogue, a row a level. The plain loop is `plain_loop.py`, as one would write it by hand: websockets, json, pandas and
+pyarrow; it has the same columns, in the same types, in one file, and looks for no gap. A run counts only if every row
+is there.
 """
 
 from __future__ import annotations

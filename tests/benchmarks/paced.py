@@ -54,8 +54,8 @@ def measure_service(
             try:
                 begin_ns, begin_main_ns, begin = recorder.cpu_ns(), own_cpu_ns(recorder.pid), time.monotonic()
                 time.sleep(args.seconds)
-                sent = source.stop()[KIND]
                 seconds = time.monotonic() - begin
+                sent = source.stop()[KIND]
                 recorder.wait_settled(port)
                 recorder.terminate()
                 code, cpu = recorder.collect()
