@@ -66,7 +66,13 @@ def measure(rate: float, seconds: float, *, is_tls: bool) -> dict[str, Any]:
         latencies.frombytes((folder / "latencies.bin").read_bytes())
     fault = f"exit code {code}" if code else "" if rows == sent == len(latencies) else f"{rows} of {sent} rows"
     counted = array("q", sorted(latencies[int(rate * WARM_SEC) :]))
-    return {"rate": round(sent / seconds), "wanted_rate": rate, "messages": sent, "fault": fault, **percentiles(counted)}
+    return {
+        "rate": round(sent / seconds),
+        "wanted_rate": rate,
+        "messages": sent,
+        "fault": fault,
+        **percentiles(counted),
+    }
 
 
 def main() -> int:

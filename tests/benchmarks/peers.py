@@ -2,10 +2,10 @@
 
     python peers.py NAME URL MESSAGES [CA_FILE] [--connections N]
 
-NAME: `trio_websocket`, `websockets` and `picows` receive every message and drop it; `cryptofeed` takes it all the way
-to its callback for trades, over one connection or, for `paced.py`, over several of one process. Nothing is stored. The
-clock starts with the connection, for cryptofeed with its first trade. Each runs in an environment of its own, see
-`environments.py`.
+NAME: `trio_websocket`, `websockets`, `picows` and `nautilus` receive every message and drop it; `ccxt` takes it all the
+way to its trades, `cryptofeed` to its callback for trades, over one connection or, for `paced.py`, over several of one
+process. Nothing is stored. The clock starts with the connection, for those that parse and for nautilus with the first
+message. Each runs in an environment of its own, see `environments.py`.
 """
 
 # ruff: noqa: PLC0415 - each environment has only one of these libraries
@@ -147,6 +147,74 @@ def read_cryptofeed(meter: Meter, url: str, context: ssl.SSLContext | None, want
     handler.run()
 
 
+def read_ccxt(meter: Meter, url: str, context: ssl.SSLContext | None, wanted: Wanted) -> None:
+    """Receive with ccxt up to the trade that its `watch_trades_for_symbols` returns.
+
+    Its markets come from REST, and it asks for streams without the combined form: both are put right here.
+    """
+    import ccxt.pro
+
+    class Binance(ccxt.pro.binance):  # type: ignore[misc]
+        def handle_message(self, client: object, message: dict[str, object]) -> None:
+            super().handle_message(client, message.get("data", message))
+
+        def handle_trade(self, client: object, message: object) -> None:
+            if not meter.messages:
+                meter.start()
+            super().handle_trade(client, message)
+            meter.messages += 1
+            if meter.messages == wanted.messages:
+                meter.tell()
+                os._exit(0)  # It would connect again.
+
+    async def read() -> None:
+        options = {"tradesLimit": 1000, "watchTradesForSymbols": {"name": "aggTrade"}}
+        exchange = Binance({"options": options} | ({"cafile": os.environ["SSL_CERT_FILE"]} if context else {}))
+        names = [f"SYM{number}" for number in range(SYMBOLS)]
+        about = {"quote": "USDT", "type": "spot", "spot": True, "option": False, "contract": False}
+        exchange.set_markets(
+            [
+                exchange.safe_market_structure({"id": f"{name}USDT", "symbol": f"{name}/USDT", "base": name, **about})
+                | {"lowercaseId": f"{name.lower()}usdt"}
+                for name in names
+            ]
+        )
+        exchange.urls["api"]["ws"]["spot"] = url
+        exchange.open()
+        while True:
+            await exchange.watch_trades_for_symbols([f"{name}/USDT" for name in names])
+
+    asyncio.run(read())
+
+
+def read_nautilus(meter: Meter, url: str, context: ssl.SSLContext | None, wanted: Wanted) -> None:
+    """Receive with the WebSocket client of nautilus_trader; messages come as bytes into a callback."""
+    from nautilus_trader.core.nautilus_pyo3 import WebSocketClient, WebSocketConfig
+
+    done = asyncio.Event()
+
+    async def read() -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_message(_message: bytes) -> None:
+            if not meter.messages:
+                meter.start()
+            meter.messages += 1
+            if meter.messages == wanted.messages:
+                meter.tell()
+                loop.call_soon_threadsafe(done.set)
+
+        config = WebSocketConfig(url=url, handler=on_message, headers=[])
+        client = await WebSocketClient.connect(config)
+        await done.wait()
+        del client
+
+    if context is not None:
+        raise SystemExit("nautilus_trader's client trusts the authorities that it was built with, and no other")
+    asyncio.run(read())
+    os._exit(0)  # Its threads would connect again.
+
+
 def main() -> None:
     """Read with the library that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,6 +225,8 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1)
     args = parser.parse_args()
     context = ssl.create_default_context(cafile=args.ca_file) if args.ca_file else None
+    if args.ca_file:
+        os.environ["SSL_CERT_FILE"] = args.ca_file  # ccxt takes a file, not a context.
     globals()[f"read_{args.name}"](Meter(args.name), args.url, context, Wanted(args.messages, args.connections))
 
 

@@ -1,6 +1,5 @@
 """`streamsvc` with seven streams a connection, so that a hundred symbols take fifteen connections."""
 
-import sys
 from functools import partial
 
 from streamsvc import parts
@@ -12,4 +11,4 @@ parts.BinanceSpot = partial(  # type: ignore[misc, assignment]
 )
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,7 +6,6 @@ every one of the batch. It goes to `latencies.bin` in the working folder at the 
 """
 
 import re
-import sys
 import time
 from array import array
 from pathlib import Path
@@ -38,6 +37,7 @@ def take_and_ask(self: Analytics, block: Block) -> None:
 Analytics.take = take_and_ask  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    code = main()
-    Path("latencies.bin").write_bytes(latencies.tobytes())
-    sys.exit(code)
+    try:
+        main()
+    finally:
+        Path("latencies.bin").write_bytes(latencies.tobytes())
