@@ -33,6 +33,7 @@ class ReadTick:
         self._tick_sec = tick_ms / 1000
         self._places: list[_Place] = []
         self._is_ticking = False
+        self._due_at = 0.0
 
     async def wait(self, look: Callable[[], bool] | None = None) -> None:
         """Wait until the next tick, at most two ticks long.
@@ -58,8 +59,12 @@ class ReadTick:
 
     async def _tick(self) -> None:
         self._is_ticking = True
+        now = trio.current_time()
+        self._due_at += self._tick_sec  # Counted from the last tick: what was done in it makes no pause longer.
+        if self._due_at <= now:
+            self._due_at = now + self._tick_sec
         try:
-            await trio.sleep(self._tick_sec)
+            await trio.sleep_until(self._due_at)
         finally:
             self._is_ticking = False
         for place in self._places.copy():

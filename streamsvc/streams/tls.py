@@ -63,6 +63,7 @@ class TlsStream(trio.abc.Stream):
         self._send_lock = trio.StrictFIFOLock()
         self._is_send_cut = False  # A send was cut off somewhere in a record: no other may follow.
         self._is_over = False  # The peer's bytes have ended.
+        self._is_finished = False  # The peer has said that no more data comes.
         self._fault: ConnectionFaultError | None = None  # Lies behind data that is delivered first.
 
     async def _do_handshake(self) -> None:
@@ -104,7 +105,7 @@ class TlsStream(trio.abc.Stream):
 
     def _receive_nowait(self) -> bytes | None:
         assert self._read_nowait is not None
-        if self._fault is not None or self._is_over or self._outgoing.pending:
+        if self._fault is not None or self._is_over or self._is_finished or self._outgoing.pending:
             return b""  # `receive_some` knows what to do about it.
         data = self._read_nowait()
         if data is None:
@@ -115,7 +116,8 @@ class TlsStream(trio.abc.Stream):
             self._is_over = True
             self._incoming.write_eof()
         plain, is_over = self._drain(READ_BYTES)
-        return plain or (b"" if is_over or self._is_over or self._fault is not None else None)
+        is_over |= self._is_over or self._fault is not None
+        return plain or (b"" if is_over else None)
 
     def _drain(self, limit: int) -> tuple[bytes, bool]:
         """Decrypt records until none is left, `limit` is reached or a fault comes, which is kept for later.
@@ -137,6 +139,7 @@ class TlsStream(trio.abc.Stream):
         except ssl.SSLError as error:
             self._fault = _fault_of(error)
             self._fault.__cause__ = error
+        self._is_finished |= is_over
         return b"".join(parts), is_over
 
     async def _fill(self) -> None:
