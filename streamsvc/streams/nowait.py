@@ -17,7 +17,7 @@ READ_BYTES = 128 * 1024
 """In a burst each read costs the scheduler's turns once: with 64 KB that was a third of what a message costs."""
 
 
-LOOK_BYTES = 16 * 1024
+LOOK_BYTES = 64 * 1024
 """Of so much memory the allocator has a free piece at hand; where more has come the stream itself is read next."""
 
 

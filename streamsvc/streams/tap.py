@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _QUIET_TICKS_MAX = 16
 """After so many looks that found nothing the stream itself is waited for."""
 
-_FULL_BYTES = 8 * 1024
+_FULL_BYTES = 32 * 1024
 """A read that brought this much says that more is waiting: no pause is made after it."""
 
 PONGS_MAX = 2

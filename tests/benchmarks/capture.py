@@ -57,6 +57,8 @@ def run_session(setup: Setup, transports: list[str], peers: list[str], runs: int
         for number in range(runs):
             for transport in transports:
                 for name in ["streamsvc", *peers]:
+                    if name == "nautilus" and transport == "tls":
+                        continue  # Its client trusts the authorities that it was built with, and no other.
                     load = os.getloadavg()[0]
                     if name == "streamsvc":
                         result = measure_streamsvc(setup, transport, strangers)

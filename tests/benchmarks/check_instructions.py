@@ -71,7 +71,8 @@ def main() -> int:
     if args.json:
         args.json.write_text(json.dumps({"python": python, "instructions": counted}, indent=1) + "\n")
     if args.record:
-        RECORDED.write_text(json.dumps(known | {python: counted}, indent=1, sort_keys=True) + "\n")
+        known[python] = counted
+        RECORDED.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     recorded = known.get(python)
     if recorded is None:
         print(f"nothing was recorded for Python {python}; counted: {counted}; --record writes it down")

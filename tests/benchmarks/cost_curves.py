@@ -5,7 +5,8 @@
 aggTrades over plain TCP in bursts of 2 ms, `streamsvc run` in its default settings. One curve has 1 to 1,000 symbols at
 5,000 messages a second, the other 1,000 messages a second to more than is possible, of 100 symbols. A point's cost is
 the CPU time of all processes a message, the sealing of what was recorded in it. The limit is where less was taken in
-than the source wanted to send: it sends as fast as the socket takes it, and says what it sent. `--plot` draws both
+than the source wanted to send: it sends as fast as the socket takes it, and says what it sent. Where the source itself
+takes a whole core it is the source's. `--plot` draws both
 curves with `plot.py`, in an environment of its own.
 """
 

@@ -4,13 +4,15 @@
 
 Spot trades of 100 symbols over one connection, sent one by one, each stamped with the monotonic clock, which all
 processes of a machine share. `recorder_timed.py` is `streamsvc run` in its default settings (`READ_TICK_MS` is most of
-what is measured), with somebody who asks for the live view after each batch. The first second is not counted.
+what is measured), with somebody who asks for the live view after each batch. The source has a core of its own, where
+there are two. The first second is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from environments import HERE
-from processes import become_reaper
+from processes import become_reaper, family_of
 from recorder import Recorder, free_port, scratch_folder, settings_for, version
 from sources import SYMBOLS, PacedSource, make_certificates
 from table import print_table
@@ -52,6 +54,7 @@ def measure(rate: float, seconds: float, *, is_tls: bool) -> dict[str, Any]:
         recorder = Recorder(folder, settings, {source.pid}, PROGRAM)
         try:
             recorder.wait_calm()
+            _set_apart(source.pid, recorder.pid)
             source.begin()
             time.sleep(seconds)
             sent = source.stop()[KIND]
@@ -73,6 +76,15 @@ def measure(rate: float, seconds: float, *, is_tls: bool) -> dict[str, Any]:
         "fault": fault,
         **percentiles(counted),
     }
+
+
+def _set_apart(source: int, service: int) -> None:
+    """Give the source a core of its own: an exchange does not take turns with us on one."""
+    *others, last = sorted(os.sched_getaffinity(0))
+    if others:
+        os.sched_setaffinity(source, {last})
+        for pid in family_of(service):
+            os.sched_setaffinity(pid, set(others))
 
 
 def main() -> int:
