@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamsvc.analytics.window import Window
     from streamsvc.batch import BlockSender
 
-WAITING_MAX = 512
+WAITING_MAX = 1024
 """So many messages wait at most until they are taken in together."""
 
 FLUSH_SEC = 1.0
@@ -44,8 +44,8 @@ _NS_PER_MS = 1_000_000
 _NAME_BEGIN = len(b'{"stream":"')
 
 _Touched = dict[SymbolAnalytics, Market]
-_Trades = defaultdict[tuple[Market, int, str, int], list[Any]]
-"""What was read of trades, by market, kind, symbol and epoch."""
+_Trades = defaultdict[tuple[Market, int, int], defaultdict[str, list[Any]]]
+"""What was read of trades, by market, kind and epoch, and of these by symbol."""
 
 
 class Analytics:
@@ -121,15 +121,16 @@ class Analytics:
             return
         blocks, self._waiting, self._waiting_messages = self._waiting, [], 0
         touched: _Touched = {}
-        trades: _Trades = defaultdict(list)
+        trades: _Trades = defaultdict(lambda: defaultdict(list))
         for block in blocks:
             for number in dict.fromkeys(block.kinds):
                 self._take_kind(block, number, touched, trades)
         received_ms = blocks[-1].received_ns // _NS_PER_MS
-        for (market, number, symbol, epoch), heads in trades.items():
-            of_symbol = self._symbols.get((market, symbol)) or self._made(market, symbol)
-            if number == of_symbol.trade_kind and of_symbol.take_trades(heads, epoch, received_ms):
-                touched[of_symbol] = market
+        for (market, number, epoch), by_symbol in trades.items():
+            for symbol, heads in by_symbol.items():
+                of_symbol = self._symbols.get((market, symbol)) or self._made(market, symbol)
+                if number == of_symbol.trade_kind and of_symbol.take_trades(heads, epoch, received_ms):
+                    touched[of_symbol] = market
         for block in blocks:
             if block.heads is not None:
                 block.heads.clear()
@@ -149,8 +150,14 @@ class Analytics:
         """Take the messages of a kind, and tell whose bins may have ended; trades are gathered over blocks."""
         if number in TRADE_KINDS and block.source is Source.STREAM:
             market, epochs = block.market, block.epochs
-            for place, head in zip(*_heads(block, number), strict=True):
-                trades[market, number, head.s, 0 if epochs is None else epochs[place]].append(head)
+            places, heads = _heads(block, number)
+            if epochs is None:
+                by_symbol = trades[market, number, 0]
+                for head in heads:
+                    by_symbol[head.s].append(head)
+                return
+            for place, head in zip(places, heads, strict=True):
+                trades[market, number, epochs[place]][head.s].append(head)
         elif number == Kind.BOOK_TICKER:
             self._take_quotes(block, touched)
         elif number == Kind.DEPTH:
