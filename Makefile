@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 # it) cost more than they find.
 NOT_FOR_US := ASYNC9,ASYNC114,ASYNC124
 
-.PHONY: help demo test lint unit simulate bench clean
+.PHONY: help demo test lint unit simulate bench bench-check clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,7 +35,7 @@ $(VENV)-hftbacktest/stamp: $(VENV)/pyvenv.cfg tests/requirements-hftbacktest.txt
 demo: $(VENV)/run.stamp  ## record a simulated exchange for a minute and verify what was recorded
 	$(BIN)/streamsvc demo
 
-test: lint unit  ## everything that must hold
+test: lint bench-check unit  ## everything that must hold
 
 lint: $(VENV)/test.stamp  ## style, types, Trio's mistakes
 	$(BIN)/ruff check
@@ -49,8 +49,11 @@ unit: $(VENV)/test.stamp $(VENV)-hftbacktest/stamp  ## the tests
 simulate: $(VENV)/test.stamp  ## seeds of the simulation: SEED=7, or SEEDS=1..1000 on all cores
 	$(BIN)/python tests/simulation/simulate.py $(if $(SEED),$(SEED),$(or $(SEEDS),1..100)) $(if $(JOBS),--jobs $(JOBS))
 
-bench: $(VENV)/test.stamp  ## beside its peers, in one run
+bench: $(VENV)/test.stamp  ## beside its peers, in one run; docs/performance.md has the others
 	$(BIN)/python tests/benchmarks/capture.py
+
+bench-check: $(VENV)/test.stamp  ## instructions of three hot paths, against those that are written down
+	$(BIN)/python tests/benchmarks/check_instructions.py
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV) $(VENV)-hftbacktest

@@ -49,7 +49,7 @@ class Block:
         size_bytes: The sum of the messages' lengths.
         epochs: Of each message, how many times its ids have started over; None: all 0.
         heads: What the loop has read of each message (notes at the end have none); None: nothing. It is emptied when
-            the block is put: what waits in the channel is bounded by the size of its messages.
+            nobody needs it any more: what waits in the channel is bounded by the size of its messages.
     """
 
     market: Market
@@ -121,11 +121,11 @@ class BlockSender:
         room.used_bytes += block.size_bytes
         if room.tap is not None:
             room.tap(block)
-        if block.heads is not None:
+        elif block.heads is not None:
             block.heads.clear()
 
     def have_tapped(self, tap: Callable[[Block], None]) -> None:
-        """Have every block that is put by any sender shown to `tap` right afterwards, in order."""
+        """Have every block that is put by any sender shown to `tap` right afterwards, in order; it empties `heads`."""
         self._room.tap = tap
 
     def statistics(self) -> BlockChannelStatistics:

@@ -29,7 +29,7 @@ from streamsvc.schema import Market
 from streamsvc.settings.selection import selections_of
 from streamsvc.streams.plan import change_plans, repeat_plans
 from streamsvc.streams.supervise import Supervisor
-from streamsvc.streams.tap import ReadTick
+from streamsvc.streams.tick import ReadTick
 from streamsvc.streams.transport import Wiring
 from streamsvc.venues.binance_futures import BinanceFutures
 from streamsvc.venues.binance_spot import BinanceSpot

@@ -1,8 +1,9 @@
 """Live analytics of all symbols: fed with every block that goes to the writer, and writing its rows behind it.
 
-Synchronous and on the loop, and what is recorded never waits for it. It goes by what the intake has read of a block;
-trades are only put in order, and summed many at once. Rows go through the writer's channel like messages, gathered for
-a moment.
+Synchronous and on the loop, and what is recorded never waits for it. It goes by what the intake has read of a block,
+and does nothing with it until there is enough to be worth it, or somebody asks: what belongs to a symbol lies far from
+what belongs to the next, and going there for each message costs several times what is done there. Trades are only put
+in order, and summed many at once. Rows go through the writer's channel like messages, gathered for a moment.
 
 A text that cannot be read here is left out: the sealer quarantines it, and the ledger knows its id.
 """
@@ -34,10 +35,17 @@ if TYPE_CHECKING:
     from streamsvc.analytics.window import Window
     from streamsvc.batch import BlockSender
 
+WAITING_MAX = 1024
+"""So many messages wait at most until they are taken in together."""
+
 FLUSH_SEC = 1.0
 FLUSH_ROWS = 256
 _NS_PER_MS = 1_000_000
 _NAME_BEGIN = len(b'{"stream":"')
+
+_Touched = dict[SymbolAnalytics, Market]
+_Trades = defaultdict[tuple[Market, int, int], defaultdict[str, list[Any]]]
+"""What was read of trades, by market, kind and epoch, and of these by symbol."""
 
 
 class Analytics:
@@ -75,14 +83,18 @@ class Analytics:
         self._written: Mapping[tuple[Market, str], Sequence[WrittenBin]] = {}
         self._pending: dict[Market, list[Row]] = {market: [] for market in Market}
         self._pending_rows = 0
+        self._waiting: list[Block] = []
+        self._waiting_messages = 0
         self.mismatches = dict.fromkeys(Market, 0)
 
     def symbols(self) -> list[tuple[Market, str]]:
         """The symbols of which something has come."""
+        self.catch_up()
         return list(self._symbols)
 
     def symbol(self, market: Market, symbol: str) -> SymbolAnalytics | None:
         """What is derived of a symbol, up to its last message; None: nothing has come."""
+        self.catch_up()
         found = self._symbols.get((market, symbol))
         if found is not None:
             found.settle()
@@ -90,6 +102,7 @@ class Analytics:
 
     def windows(self, market: Market, symbol: str) -> Mapping[Kind, Window] | None:
         """The last rows of a symbol by kind; None: nothing has come."""
+        self.catch_up()
         found = self._symbols.get((market, symbol))
         return None if found is None else found.windows
 
@@ -97,65 +110,81 @@ class Analytics:
         """A block was put into the channel; our own are none to us."""
         if block.source is Source.DERIVED:
             return
-        touched: dict[SymbolAnalytics | None, None] = {}
-        for number in dict.fromkeys(block.kinds):
-            self._take_kind(block, number, touched)
-        touched.pop(None, None)
-        for of_symbol in touched:
-            assert of_symbol is not None
+        self._waiting.append(block)
+        self._waiting_messages += len(block.messages)
+        if self._waiting_messages >= WAITING_MAX:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Take in what waits."""
+        if not self._waiting:
+            return
+        blocks, self._waiting, self._waiting_messages = self._waiting, [], 0
+        touched: _Touched = {}
+        trades: _Trades = defaultdict(lambda: defaultdict(list))
+        for block in blocks:
+            for number in dict.fromkeys(block.kinds):
+                self._take_kind(block, number, touched, trades)
+        received_ms = blocks[-1].received_ns // _NS_PER_MS
+        for (market, number, epoch), by_symbol in trades.items():
+            for symbol, heads in by_symbol.items():
+                of_symbol = self._symbols.get((market, symbol)) or self._made(market, symbol)
+                if number == of_symbol.trade_kind and of_symbol.take_trades(heads, epoch, received_ms):
+                    touched[of_symbol] = market
+        for block in blocks:
+            if block.heads is not None:
+                block.heads.clear()
+        self._close(touched)
+
+    def _close(self, touched: _Touched) -> None:
+        """Have the rows written of symbols whose bins may have ended."""
+        for of_symbol, market in touched.items():
             if rows := of_symbol.close():
-                self._add(block.market, of_symbol, rows)
+                self._add(market, of_symbol, rows)
             elif of_symbol.mismatches:
-                self._tell_mismatches(block.market, of_symbol)
+                self._tell_mismatches(market, of_symbol)
         if self._pending_rows >= FLUSH_ROWS:
             self.flush()
 
-    def _take_kind(self, block: Block, number: int, touched: dict[SymbolAnalytics | None, None]) -> None:
-        """Take the messages of a kind, and tell whose bins may have ended."""
+    def _take_kind(self, block: Block, number: int, touched: _Touched, trades: _Trades) -> None:
+        """Take the messages of a kind, and tell whose bins may have ended; trades are gathered over blocks."""
         if number in TRADE_KINDS and block.source is Source.STREAM:
-            self._take_trades(block, number, touched)
+            market, epochs = block.market, block.epochs
+            places, heads = _heads(block, number)
+            if epochs is None:
+                by_symbol = trades[market, number, 0]
+                for head in heads:
+                    by_symbol[head.s].append(head)
+                return
+            for place, head in zip(places, heads, strict=True):
+                trades[market, number, epochs[place]][head.s].append(head)
         elif number == Kind.BOOK_TICKER:
             self._take_quotes(block, touched)
         elif number == Kind.DEPTH:
             self._take_depth(block, touched)
         elif (decode := LIVE_DECODERS.get((block.source, number))) is not None:
             for place in _places(block, number):
-                touched[self._take_one(block, place, decode)] = None
+                if (of_symbol := self._take_one(block, place, decode)) is not None:
+                    touched[of_symbol] = block.market
 
-    def _take_trades(self, block: Block, number: int, touched: dict[SymbolAnalytics | None, None]) -> None:
-        """Give trades to their symbols, those of a symbol at once."""
-        market, received_ms = block.market, block.received_ns // _NS_PER_MS
-        epochs = block.epochs
-        places, heads = _heads(block, number)
-        runs: defaultdict[Any, list[Any]] = defaultdict(list)
-        if epochs is None:
-            for head in heads:
-                runs[head.s].append(head)
-        else:
-            for place, head in zip(places, heads, strict=True):
-                runs[head.s, epochs[place]].append(head)
-        for key, run in runs.items():
-            symbol, epoch = (key, 0) if epochs is None else key
-            of_symbol = self._symbols.get((market, symbol)) or self._made(market, symbol)
-            if number == of_symbol.trade_kind and of_symbol.take_trades(run, epoch, received_ms):
-                touched[of_symbol] = None
-
-    def _take_quotes(self, block: Block, touched: dict[SymbolAnalytics | None, None]) -> None:
+    def _take_quotes(self, block: Block, touched: _Touched) -> None:
         """Give best bids and asks to their symbols."""
         market, received_ms = block.market, block.received_ns // _NS_PER_MS
         for place, head in zip(*_heads(block, Kind.BOOK_TICKER), strict=True):
             of_symbol = self._symbols.get((market, head.s)) or self._made(market, head.s)
             of_symbol.take_quote_head(head, block.epochs[place] if block.epochs is not None else 0, received_ms)
-            touched[of_symbol] = None
+            touched[of_symbol] = market
 
-    def _take_depth(self, block: Block, touched: dict[SymbolAnalytics | None, None]) -> None:
+    def _take_depth(self, block: Block, touched: _Touched) -> None:
         """Of order books only the time of the newest update counts."""
         texts = {}
         for place in _places(block, Kind.DEPTH):
             text = block.messages[place]
             texts[text[_NAME_BEGIN : text.find(b"@")]] = text
         for name, text in texts.items():
-            touched[self._saw_depth(block.market, name, text, block.received_ns // _NS_PER_MS)] = None
+            of_symbol = self._saw_depth(block.market, name, text, block.received_ns // _NS_PER_MS)
+            if of_symbol is not None:
+                touched[of_symbol] = block.market
 
     def _take_one(self, block: Block, place: int, decode: Callable[[bytes], Any]) -> SymbolAnalytics | None:
         """Give a candle, or a trade that was fetched again, to its symbol."""
@@ -200,12 +229,14 @@ class Analytics:
         written: Mapping[tuple[Market, str], Sequence[WrittenBin]],
     ) -> None:
         """Go on where an earlier run ended, by market and symbol; from now on bins are closed."""
+        self.catch_up()
         self._begins, self._written = begins, written
         for key, of_symbol in (self._symbols | self._removed).items():
             of_symbol.begin(begins.get(key), written.get(key, ()))
 
     def begin_anew(self) -> None:
         """It cannot be known where an earlier run ended: go on with the next bins, sums with 0."""
+        self.catch_up()
         self._begins = {}
         for of_symbol in (self._symbols | self._removed).values():
             of_symbol.begin_anew()
@@ -213,10 +244,12 @@ class Analytics:
     @property
     def has_stale(self) -> bool:
         """Whether a minute that is too old to be corrected from memory has got trades."""
+        self.catch_up()
         return any(of_symbol.trades.stale for of_symbol in self._symbols.values())
 
     def take_stale(self, minutes_max: int) -> list[tuple[TradeStream, tuple[int, ...]]]:
         """Such minutes by stream, at most so many; they are not told again."""
+        self.catch_up()
         taken = []
         for (market, symbol), of_symbol in self._symbols.items():
             chosen = tuple(sorted(of_symbol.trades.stale)[:minutes_max])
@@ -235,6 +268,7 @@ class Analytics:
 
     def correct(self, rebuilt: Rebuilt) -> bool:
         """Write a minute that was made again from what is recorded, if it has changed; whether it has."""
+        self.catch_up()
         stream, minute = rebuilt.stream, rebuilt.minute
         of_symbol = self._symbols.get((stream.market, stream.symbol))
         if of_symbol is None or minute.written[1:] == (minute.trade_count, minute.is_complete):
@@ -245,6 +279,7 @@ class Analytics:
 
     def remove(self, market: Market, symbol: str) -> None:
         """A symbol is recorded no more: its open bins are closed and written. It goes on if it comes back."""
+        self.catch_up()
         of_symbol = self._symbols.pop((market, symbol), None)
         if of_symbol is not None:
             self._removed[market, symbol] = of_symbol
@@ -253,6 +288,7 @@ class Analytics:
 
     def finish(self) -> None:
         """Close everything, and put what is due into the channel, however full it is."""
+        self.catch_up()
         for (market, _), of_symbol in self._symbols.items():
             self._add(market, of_symbol, of_symbol.finish())
         self.flush()
@@ -305,6 +341,7 @@ class Analytics:
         while True:
             await trio.sleep(FLUSH_SEC)
             await self._sender.wait_room()
+            self.catch_up()
             self.flush()
 
 

@@ -60,6 +60,11 @@ class IntakePort:
         self._intake.health.unsubscribed(joined, self._plan.copy)
         self._intake.settle(streams)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the writer's channel has room."""
+        return self._sender.has_room
+
     async def wait_room(self) -> None:
         """Wait until the writer's channel has room."""
         await self._sender.wait_room()

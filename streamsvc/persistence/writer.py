@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 GATHER_BYTES = 256 * 1024
 GATHER_BYTES_MAX = 4 * 1024 * 1024
+GATHER_SHARE = 0.7
 JUDGE_SEC = 1.0
 LAG_BOUNDS_SEC = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
 
@@ -167,8 +168,8 @@ class Writer:
             return []
         size_bytes = self._take_more(blocks)
         if size_bytes < GATHER_BYTES and not self._is_ended and self._settings.journal_write_ms:
-            # Half of what is promised: the other half is for the write itself and for what came during it.
-            await trio.sleep(self._settings.journal_write_ms / 2000)
+            # Not all of what is promised: the rest is for the write itself and for what came during it.
+            await trio.sleep(self._settings.journal_write_ms / 1000 * GATHER_SHARE)
             self._take_more(blocks)
         return blocks
 

@@ -43,11 +43,15 @@ class Port(Protocol):
     def opened(self) -> None:
         """The handshake is done, and with it the streams of the URL are subscribed."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for another batch."""
+
     async def wait_room(self) -> None:
-        """Wait until there is room for another batch."""
+        """Wait until there is."""
 
     def take(self, batch: Batch) -> list[bytes]:
-        """Take a batch in, right after `wait_room`; returns the texts that are the exchange's talk about itself."""
+        """Take a batch in, where there is room; returns the texts that are the exchange's talk about itself."""
 
     def is_behind(self) -> bool:
         """Whether something of its streams is missing that it may still bring."""
@@ -169,6 +173,7 @@ class Connection:
                 nursery.start_soon(self._ping, transport)
                 nursery.start_soon(self._requests.run, transport)
                 nursery.start_soon(self._grow_old)
+                transport.deliver_to(self._take_at_once)
                 await self._read(transport)
         finally:
             self._is_serving = False
@@ -179,11 +184,21 @@ class Connection:
             self._untaken = await self._receive(transport)
             await self._wait_room()
             taken, self._untaken = self._untaken, None
-            notices = self._port.take(taken)
-            if len(notices) < len(taken.messages):
-                self.delivered_at = trio.current_time()
-            for text in notices:
-                self._requests.hear(text)
+            self._take(taken)
+
+    def _take_at_once(self, batch: Batch) -> bool:
+        """Take a batch as it is read, if there is room and nothing before it waits for some."""
+        if not self._is_serving or self._untaken is not None or not self._port.has_room:
+            return False
+        self._take(batch)
+        return True
+
+    def _take(self, batch: Batch) -> None:
+        notices = self._port.take(batch)
+        if len(notices) < len(batch.messages):
+            self.delivered_at = trio.current_time()
+        for text in notices:
+            self._requests.hear(text)
 
     async def _grow_old(self) -> None:
         """Ask for a successor in time; not all connections at once."""
@@ -192,19 +207,21 @@ class Connection:
         self.renewal.set()
 
     async def _receive(self, transport: Transport) -> Batch:
+        """A batch that could not be taken at once, maybe never; what is taken at once is a sign of life as well."""
         batch = transport.receive_nowait()
         if batch is not None:
             return batch
+        while (deadline := self._idle_at()) > trio.current_time():
+            with trio.move_on_at(deadline):
+                return await transport.receive()
+        raise ConnectionFaultError("idle", "no message within the time that its streams must need")
+
+    def _idle_at(self) -> float:
+        """When it has been without market data for too long."""
+        if self.delivered_at is not None:
+            return self.delivered_at + self._idle_sec
         assert self.opened_at is not None
-        if self.delivered_at is None:
-            deadline = self.opened_at + min(self._idle_sec, self.first_message_sec)
-        else:
-            deadline = self.delivered_at + self._idle_sec
-        with trio.move_on_at(deadline) as scope:
-            batch = await transport.receive()
-        if scope.cancelled_caught or batch is None:
-            raise ConnectionFaultError("idle", "no message within the time that its streams must need")
-        return batch
+        return self.opened_at + min(self._idle_sec, self.first_message_sec)
 
     async def _wait_room(self) -> None:
         with trio.move_on_after(self._settings.backpressure_sec) as scope:

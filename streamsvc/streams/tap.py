@@ -1,10 +1,14 @@
 """The frame tap: the stream that trio-websocket reads from, while the data messages leave sideways as batches.
 
     socket > TLS > FrameTap.receive_some > trio-websocket      (the answer to the upgrade, control frames)
-                        └> BatchSlot > the connection's task   (data messages)
+                        ├> deliver                             (data messages, where they can be taken at once)
+                        └> BatchSlot > the connection's task   (data messages, else)
 
 The slot holds one batch. The tap reads on only when it is empty, so a slow consumer slows the socket; control frames of
 the same read have been passed on before that wait begins.
+
+While little comes at a time the tap does not wait for each of it: at every tick of `ReadTick` it is asked to look, and
+reads and delivers what is there without a scheduler's turn, which costs more than the messages in it.
 """
 
 from __future__ import annotations
@@ -18,15 +22,18 @@ from streamsvc.batch import Batch
 from streamsvc.errors import ConnectionFaultError
 from streamsvc.streams.frames import FrameSplitter, Stage
 from streamsvc.streams.handshake import read_refusal
+from streamsvc.streams.nowait import READ_BYTES, nowait_reader
 from streamsvc.streams.window import SlidingWindow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ_BYTES = 128 * 1024
-"""In a burst each read costs the scheduler's turns once: with 64 KB that was a third of what a message costs."""
+    from streamsvc.streams.tick import ReadTick
 
-_FULL_BYTES = 8 * 1024
+_QUIET_TICKS_MAX = 16
+"""After so many looks that found nothing the stream itself is waited for."""
+
+_FULL_BYTES = 32 * 1024
 """A read that brought this much says that more is waiting: no pause is made after it."""
 
 PONGS_MAX = 2
@@ -36,33 +43,6 @@ BUDGET_WINDOW_SEC = 1.5
 The exchange counts what arrives within a second. The network may bring closer together what we sent apart, hence the
 longer window.
 """
-
-
-class ReadTick:
-    """A pause that all connections share: those who wait are woken together, and nobody waits alone for long.
-
-    A wake-up of its own for every small read costs more than the messages in it. While nobody waits nothing ticks.
-    """
-
-    def __init__(self, tick_ms: float) -> None:
-        """`tick_ms` is the longest pause, in milliseconds; 0: no pause at all."""
-        self._tick_sec = tick_ms / 1000
-        self._waiting = trio.lowlevel.ParkingLot()
-        self._is_ticking = False
-
-    async def wait(self) -> None:
-        """Wait until the next tick, at most one tick long."""
-        if not self._tick_sec:
-            return
-        if self._is_ticking:
-            await self._waiting.park()
-            return
-        self._is_ticking = True
-        try:
-            await trio.sleep(self._tick_sec)
-        finally:  # When this task is cancelled the others wake a little early, which harms nobody.
-            self._is_ticking = False
-            self._waiting.unpark_all()
 
 
 class BatchSlot:
@@ -118,13 +98,18 @@ class BatchSlot:
         self._taken.unpark_all()
 
 
+def _refuse(_batch: Batch) -> bool:
+    return False
+
+
 class FrameTap(trio.abc.Stream):
     """The stream between the socket (or TLS) and trio-websocket.
 
     It never closes the stream below: whoever opened that closes it.
 
     Attributes:
-        slot: Where the data messages go.
+        slot: Where the data messages go that `deliver` does not take.
+        deliver: Takes a batch at once, or says False: then nothing was taken.
         opening: Cancelled when the connection ends, which trio-websocket does not tell to who waits for the handshake.
         fault: Why the connection ended, where the bytes themselves did not say it with a close frame.
         reading_since: When the read that is under way began, `trio.current_time()`; infinite between reads.
@@ -143,16 +128,20 @@ class FrameTap(trio.abc.Stream):
     ) -> None:
         """`message_sec_max` is how long one message may take to arrive."""
         self.slot = BatchSlot()
+        self.deliver: Callable[[Batch], bool] = _refuse
         self.opening = trio.CancelScope()
         self.fault: ConnectionFaultError | None = None
         self.reading_since = math.inf
         self.splitter = FrameSplitter(message_bytes_max)
         self._stream = stream
+        self._read_nowait = nowait_reader(stream)
         self._message_sec_max = message_sec_max
         self._tick = tick
         self.wall_ns = wall_ns
         self._pings = SlidingWindow(PONGS_MAX, BUDGET_WINDOW_SEC)
         self._must_pause = False
+        self._quiet_ticks = 0
+        self._passed = b""  # What trio-websocket must see of what was read at a tick.
         self._is_over = False
         self._is_send_cut = False
         self._incomplete_since = math.inf
@@ -170,7 +159,13 @@ class FrameTap(trio.abc.Stream):
         """What trio-websocket must see; empty at the end, for whatever reason it comes."""
         del max_bytes  # trio-websocket takes any size.
         while True:
+            if self._must_pause:
+                self._quiet_ticks = 0
+                await self._tick.wait(self._look if self._read_nowait is not None else None)
             await self.slot.wait_empty()
+            if self._passed:
+                passed, self._passed = self._passed, b""
+                return passed
             if self._is_over or self.splitter.is_closed:
                 break
             try:
@@ -186,8 +181,6 @@ class FrameTap(trio.abc.Stream):
         return b""
 
     async def _read(self) -> bytes:
-        if self._must_pause:
-            await self._tick.wait()
         self.reading_since = trio.current_time()
         try:
             chunk = await self._stream.receive_some(READ_BYTES)
@@ -199,6 +192,23 @@ class FrameTap(trio.abc.Stream):
             raise ConnectionFaultError("eof", "the connection ended without a close frame")
         return bytes(chunk)
 
+    def _look(self) -> bool:
+        """At a tick: read and deliver what has come; whether the next look may be waited for."""
+        if self._is_over or self.slot.is_full:
+            return False
+        assert self._read_nowait is not None
+        try:
+            chunk = self._read_nowait()
+        except ConnectionFaultError as fault:
+            self.end(fault)
+            return False
+        if not chunk:
+            self._quiet_ticks += 1
+            return chunk is None and self._quiet_ticks < _QUIET_TICKS_MAX
+        self._quiet_ticks = 0
+        self._passed = self._take(chunk)
+        return self._must_pause and not (self._passed or self._is_over or self.splitter.is_closed)
+
     def _take(self, chunk: bytes) -> bytes:
         """Sort what a read brought; returns what trio-websocket must see."""
         received_ns, now = self.wall_ns(), trio.current_time()
@@ -209,7 +219,9 @@ class FrameTap(trio.abc.Stream):
         for _ in range(allowed - splitter.pings_allowed):
             self._pings.add(now)
         if messages:
-            self.slot.put_nowait(Batch(messages, received_ns, sum(map(len, messages))))
+            batch = Batch(messages, received_ns, sum(map(len, messages)))
+            if not self.deliver(batch):
+                self.slot.put_nowait(batch)
             self._must_pause = len(chunk) < _FULL_BYTES
         if was_in_head and splitter.head:
             refusal = read_refusal(splitter.head, received_ns // 1_000_000_000)

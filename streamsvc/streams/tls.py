@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from streamsvc.errors import ConnectionFaultError, UsageError
+from streamsvc.streams.nowait import READ_BYTES, nowait_reader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
-
-READ_BYTES = 128 * 1024
 
 
 def make_client_context(ca_file: Path | None = None) -> ssl.SSLContext:
@@ -56,12 +56,14 @@ class TlsStream(trio.abc.Stream):
 
     def __init__(self, transport: trio.abc.Stream, context: ssl.SSLContext, host: str) -> None:
         self._transport = transport
+        self._read_nowait = nowait_reader(transport)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._send_lock = trio.StrictFIFOLock()
         self._is_send_cut = False  # A send was cut off somewhere in a record: no other may follow.
         self._is_over = False  # The peer's bytes have ended.
+        self._is_finished = False  # The peer has said that no more data comes.
         self._fault: ConnectionFaultError | None = None  # Lies behind data that is delivered first.
 
     async def _do_handshake(self) -> None:
@@ -96,6 +98,27 @@ class TlsStream(trio.abc.Stream):
                 await self._fill()
         raise self._fault
 
+    @property
+    def receive_nowait(self) -> Callable[[], bytes | None] | None:
+        """See `nowait_reader`; None where the transport cannot do it."""
+        return self._receive_nowait if self._read_nowait is not None else None
+
+    def _receive_nowait(self) -> bytes | None:
+        assert self._read_nowait is not None
+        if self._fault is not None or self._is_over or self._is_finished or self._outgoing.pending:
+            return b""  # `receive_some` knows what to do about it.
+        data = self._read_nowait()
+        if data is None:
+            return None
+        if data:
+            self._incoming.write(data)
+        else:
+            self._is_over = True
+            self._incoming.write_eof()
+        plain, is_over = self._drain(READ_BYTES)
+        is_over |= self._is_over or self._fault is not None
+        return plain or (b"" if is_over else None)
+
     def _drain(self, limit: int) -> tuple[bytes, bool]:
         """Decrypt records until none is left, `limit` is reached or a fault comes, which is kept for later.
 
@@ -116,6 +139,7 @@ class TlsStream(trio.abc.Stream):
         except ssl.SSLError as error:
             self._fault = _fault_of(error)
             self._fault.__cause__ = error
+        self._is_finished |= is_over
         return b"".join(parts), is_over
 
     async def _fill(self) -> None:

@@ -22,7 +22,8 @@ from wsproto.frame_protocol import FrameProtocol
 from streamsvc.batch import Batch
 from streamsvc.errors import ConnectionFaultError
 from streamsvc.streams.faults import dial_fault, in_time, one_fault
-from streamsvc.streams.tap import READ_BYTES, FrameTap, ReadTick
+from streamsvc.streams.nowait import READ_BYTES
+from streamsvc.streams.tap import FrameTap
 from streamsvc.streams.tls import open_tls
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from streamsvc.settings import Settings
+    from streamsvc.streams.tick import ReadTick
 
 _PROTOCOL_ERRORS = (wsproto.utilities.ProtocolError, h11.ProtocolError)
 
@@ -165,8 +167,12 @@ class Transport:
         """Pings that were not answered because there were too many."""
         return self._tap.splitter.pings_dropped
 
+    def deliver_to(self, take: Callable[[Batch], bool]) -> None:
+        """Have batches taken as they are read; those that `take` says False to are left for `receive`."""
+        self._tap.deliver = take
+
     async def receive(self) -> Batch:
-        """The data messages of the next read that brought any.
+        """The data messages of the next read that brought any, of those that were not delivered.
 
         Raises:
             ConnectionFaultError: the connection has ended, and everything before that has been delivered.

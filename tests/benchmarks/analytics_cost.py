@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=20_000)
     parser.add_argument("--symbols", type=int, default=300)
     parser.add_argument("--levels", type=int, default=20)
+    parser.add_argument("--main-mb", type=float, default=100)
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -22,6 +22,10 @@ ENVIRONMENT_OF_PEER = {
     "websockets": "readers",
     "picows": "readers",
     "cryptofeed": "cryptofeed",
+    "ccxt": "ccxt",
+    "nautilus": "nautilus",
+    "plain_loop": "plain-loop",
+    "plot": "plot",
 }
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from environments import python_of
 from processes import own_cpu_ns
 from recorder import Recorder, free_port, queued_bytes, scratch_folder, settings_for
-from sources import KIND, SYMBOLS, Setup, Source, running_source
+from sources import SYMBOLS, Setup, Source, running_source
+from wire import UPDATES_PER_DIFF
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,9 @@ def measure_streamsvc(setup: Setup, transport: str, strangers: set[int]) -> dict
     """One run of the whole way."""
     authority = setup.certificates[0] if transport == "tls" else None
     port = free_port()
+    wanted = setup.messages * setup.rows_per_message
     with scratch_folder() as folder:
-        settings = settings_for(port, authority=authority, symbols=SYMBOLS, kinds=KIND)
+        settings = settings_for(port, authority=authority, symbols=SYMBOLS, kinds=setup.kind)
         recorder = Recorder(folder, settings, set(strangers))
         try:
             # Nobody listens yet: it says READY after its first attempt, loads its sealers, and tries again.
@@ -36,14 +38,14 @@ def measure_streamsvc(setup: Setup, transport: str, strangers: set[int]) -> dict
             with running_source(setup, transport, setup.messages, is_once=True, port=port) as source:
                 recorder.ignore(source.pid)
                 start_cpu_ns, start_main_ns = recorder.cpu_ns(), own_cpu_ns(recorder.pid)
-                journaled_at, journal_bytes = _wait_journaled(source, recorder)
+                journaled_at, journal_bytes, waiting = _wait_journaled(source, recorder)
                 recorder.terminate()
-                done_at = _wait_rows(recorder, setup.messages)
+                done_at = _wait_rows(recorder, setup.kind, wanted)
                 code, cpu = recorder.collect()
         finally:
             recorder.close()
-        rows = recorder.rows(KIND)
-        fault = _fault(folder / "data", rows, setup.messages, code)
+        rows = recorder.rows(setup.kind)
+        fault = _fault(setup, folder / "data", rows, code)
         total_ns, main_ns = cpu.total_ns - start_cpu_ns, cpu.main_ns - start_main_ns
         return {
             "name": "streamsvc",
@@ -61,50 +63,62 @@ def measure_streamsvc(setup: Setup, transport: str, strangers: set[int]) -> dict
             "journaled_sec": round(journaled_at - source.begin_at, 3),
             "catalogue_sec": round(done_at - source.begin_at, 3),
             "journal_bytes": journal_bytes,
+            "segments_waiting_max": waiting,
         }
 
 
-def _wait_journaled(source: Source, recorder: Recorder) -> tuple[float, int]:
-    """Wait until everything that was sent is in the journal; returns when it grew last, and its size."""
+def _wait_journaled(source: Source, recorder: Recorder) -> tuple[float, int, int]:
+    """Wait until everything that was sent is in the journal.
+
+    Returns:
+        When it grew last, its size, and the most closed segments that ever waited for a sealer or were with one.
+    """
     deadline = time.monotonic() + SOURCE_SEC_MAX
-    size, grown_at = 0, time.time()
+    size, grown_at, waiting = 0, time.time(), 0
     while time.monotonic() < deadline:
         now, bytes_now = time.time(), recorder.journal_bytes()
         if bytes_now != size:
             size, grown_at = bytes_now, now
+            waiting = max(waiting, recorder.segments() - 1)
         elif source.end_at and now - grown_at > QUIET_SEC and not queued_bytes(source.port):
-            return grown_at, size
+            return grown_at, size, waiting
         source.look()
         recorder.check()
         time.sleep(POLL_SEC)
     raise TimeoutError(f"the source could not send everything within {SOURCE_SEC_MAX} s")
 
 
-def _wait_rows(recorder: Recorder, messages: int) -> float:
-    """Wait until every message is a row in the catalogue, or the service has ended; returns when."""
+def _wait_rows(recorder: Recorder, kind: str, wanted: int) -> float:
+    """Wait until every row is in the catalogue, or the service has ended; returns when."""
     deadline = time.monotonic() + CATALOGUE_SEC_MAX
     while time.monotonic() < deadline:
         has_ended = recorder.has_ended()
-        if recorder.rows(KIND) >= messages or has_ended:
+        if recorder.rows(kind) >= wanted or has_ended:
             return time.time()
         time.sleep(POLL_SEC)
     raise TimeoutError(f"rows are missing from the catalogue after {CATALOGUE_SEC_MAX} s")
 
 
-def _fault(data: Path, rows: int, messages: int, code: int) -> str:
-    """What is wrong with what was recorded; empty: nothing. The ids of each symbol must be 0, 1, 2 …, each once."""
+def _fault(setup: Setup, data: Path, rows: int, code: int) -> str:
+    """What is wrong with what was recorded; empty: nothing. Every message of each symbol must be there, once."""
     import pyarrow.dataset as ds  # noqa: PLC0415 - only the checker pays for it
 
     if code:
         return f"exit code {code}"
-    if rows != messages:
+    if rows != setup.messages * setup.rows_per_message:
         return f"{rows} rows in the catalogue"
-    files = ds.dataset(data / "parquet" / KIND, format="parquet", partitioning="hive")
-    table = files.to_table(columns=["symbol", "agg_trade_id"])
-    seen = set(zip(table["symbol"].to_pylist(), table["agg_trade_id"].to_pylist(), strict=True))
-    wanted = {(symbol, n) for symbol in SYMBOLS for n in range(messages // len(SYMBOLS))}
-    if table.num_rows != messages or seen != wanted:
-        return f"{table.num_rows} rows in the files, {len(seen & wanted)} of {len(wanted)} ids"
+    id_column = "first_update_id" if setup.kind == "depth" else "agg_trade_id"
+    files = ds.dataset(data / "parquet" / setup.kind, format="parquet", partitioning="hive")
+    grouped = (
+        files.to_table(columns=["symbol", id_column]).group_by(["symbol", id_column]).aggregate([([], "count_all")])
+    )
+    counts = set(grouped["count_all"].to_pylist())
+    step, first = (UPDATES_PER_DIFF, 1) if setup.kind == "depth" else (1, 0)
+    of_symbol = setup.messages // len(SYMBOLS)
+    wanted = {(symbol, first + step * n) for symbol in SYMBOLS for n in range(of_symbol)}
+    seen = set(zip(grouped["symbol"].to_pylist(), grouped[id_column].to_pylist(), strict=True))
+    if seen != wanted or counts != {setup.rows_per_message}:
+        return f"{len(seen & wanted)} of {len(wanted)} ids in the files, with {sorted(counts)} rows each"
     return ""
 
 

@@ -1,11 +1,14 @@
 """How much memory recording takes: 300 symbols and 3 kinds at 20,000 messages a second for two minutes.
 
-    python tests/benchmarks/memory.py [--seconds N] [--rate N] [--symbols N] [--levels N] [--plain] [--json FILE]
+    python tests/benchmarks/memory.py [--seconds N] [--rate N] [--symbols N] [--levels N] [--main-mb N] [--plain]
+                                      [--json FILE]
+    python tests/benchmarks/memory.py --symbols 1000 --rate 50000 --seconds 60 --main-mb 120
 
 `streamsvc run` in its default settings, over TLS, from a source of our own: trades, order-book updates of 20 levels a
 side, and best bids and asks, of every symbol in turn. The memory of the main process and of each sealer is sampled
 every second; its peak is the kernel's own mark, which no sample can miss. Exits with 1 when the main process was ever
-above 100 MB or a sealer above 400 MB, when either still grew in the second half of the time, or when a row is missing.
+above `--main-mb` or a sealer above 400 MB, when either still grew in the second half of the time, or when a row is
+missing.
 """
 
 from __future__ import annotations
@@ -13,27 +16,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from environments import HERE
 from processes import become_reaper, command_of, family_of, memory_of, own_cpu_ns
-from recorder import PROGRAM, Recorder, free_port, queued_bytes, scratch_folder, settings_for, version
-from sources import make_certificates
+from recorder import PROGRAM, Recorder, free_port, scratch_folder, settings_for, version
+from sources import PacedSource, make_certificates
 from table import print_table
 
 KINDS = ("trade", "depth", "bookTicker")
 MB = 1 << 20
-LIMITS_MB = {"main": 100, "sealer": 400}
+SEALER_MB_MAX = 400
 GROWTH_MB_MAX = {"main": 5, "sealer": 20}
 """Memory in the last quarter of the time above that in the third quarter: a sealer's follows its segments."""
 SAMPLE_SEC = 1.0
-SETTLE_SEC = 0.5
-SETTLE_SEC_MAX = 60.0
 
 
 class Sampler:
@@ -74,55 +72,26 @@ class Sampler:
         return round(max(seen, default=0) / MB, 1)
 
 
-def row_of(sampler: Sampler, pid: int, seconds: float) -> dict[str, Any]:
+def row_of(sampler: Sampler, pid: int, seconds: float, main_mb_max: float) -> dict[str, Any]:
     """What is told of one process, and what is wrong with it."""
     role = sampler.roles[pid]
     quarters = [sampler.most_mb(pid, seconds * number / 4, seconds * (number + 1) / 4) for number in range(4)]
     peak_mb = round(sampler.peaks[pid] / MB, 1)
     faults = []
-    if peak_mb > LIMITS_MB.get(role, peak_mb):
-        faults.append(f"above {LIMITS_MB[role]} MB")
+    limit_mb = {"main": main_mb_max, "sealer": SEALER_MB_MAX}.get(role, peak_mb)
+    if peak_mb > limit_mb:
+        faults.append(f"above {limit_mb:g} MB")
     if quarters[2] and quarters[3] - quarters[2] > GROWTH_MB_MAX.get(role, quarters[3]):
         faults.append("grows")
     return {"role": role, "pid": pid, "peak_mb": peak_mb, "quarters_mb": quarters, "fault": ", ".join(faults)}
-
-
-def start_source(args: argparse.Namespace, port: int, certificates: tuple[Path, Path, Path]) -> subprocess.Popen[bytes]:
-    """The source, serving."""
-    command = [sys.executable, HERE / "paced_source.py", "--port", port, "--rate", args.rate, "--levels", args.levels]
-    command += ["--streams", args.symbols * len(KINDS)]
-    if not args.plain:
-        command += ["--tls", *certificates[1:]]
-    source = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
-    assert source.stdout is not None
-    assert b"serving" in source.stdout.readline()
-    return source
-
-
-def stop_source(source: subprocess.Popen[bytes]) -> dict[str, int]:
-    """Stop the source; returns the messages that it sent, by kind."""
-    assert source.stdout is not None
-    source.send_signal(signal.SIGTERM)
-    sent: dict[str, int] = json.loads(source.stdout.readline())["messages"]
-    return sent
-
-
-def wait_settled(recorder: Recorder, port: int) -> None:
-    """Wait until what was sent is in the journal."""
-    deadline = time.monotonic() + SETTLE_SEC_MAX
-    size = -1
-    while (size_now := recorder.journal_bytes()) != size or queued_bytes(port):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the journal still grows after {SETTLE_SEC_MAX} s")
-        size = size_now
-        time.sleep(SETTLE_SEC)
 
 
 def measure(args: argparse.Namespace, folder: Path, program: tuple[str, ...] = PROGRAM) -> dict[str, Any]:
     """Record for a while, and look."""
     certificates = make_certificates(folder)
     port = free_port()
-    source = start_source(args, port, certificates)
+    streams = args.symbols * len(KINDS)
+    source = PacedSource(port, args.rate, streams, None if args.plain else certificates, "--levels", args.levels)
     symbols = [f"SYM{number}USDT" for number in range(args.symbols)]
     authority = None if args.plain else certificates[0]
     settings = settings_for(port, authority=authority, symbols=symbols, kinds=",".join(KINDS))
@@ -139,15 +108,14 @@ def measure(args: argparse.Namespace, folder: Path, program: tuple[str, ...] = P
             time.sleep(SAMPLE_SEC)
         seconds = time.monotonic() - begin
         cpu_ns, main_ns = recorder.cpu_ns() - begin_cpu_ns, own_cpu_ns(recorder.pid) - begin_main_ns
-        sent = stop_source(source)
-        wait_settled(recorder, port)
+        sent = source.stop()
+        recorder.wait_settled(port)
         sampler.sample()
         recorder.terminate()
         code, _ = recorder.collect()
     finally:
         recorder.close()
-        source.kill()
-        source.wait()
+        source.close()
     wanted = {kind: sent[kind] * (2 * args.levels if kind == "depth" else 1) for kind in KINDS}
     rows = {kind: recorder.rows(kind) for kind in KINDS}
     return {
@@ -156,12 +124,13 @@ def measure(args: argparse.Namespace, folder: Path, program: tuple[str, ...] = P
         "seconds": round(seconds, 1),
         "messages_sent": sent,
         "messages_per_sec": round(sum(sent.values()) / seconds),
+        "cpu_source_percent": round(100 * source.cpu_sec / seconds, 1),
         "cpu_main_percent": round(100 * main_ns / seconds / 1e9, 1),
         "cpu_all_percent": round(100 * cpu_ns / seconds / 1e9, 1),
         "rows": rows,
         "rows_wanted": wanted,
         "exit_code": code,
-        "processes": [row_of(sampler, pid, seconds) for pid in sampler.peaks],
+        "processes": [row_of(sampler, pid, seconds, args.main_mb) for pid in sampler.peaks],
         "samples": sampler.samples,
     }
 
@@ -173,6 +142,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=20_000, help="messages a second, of all streams together")
     parser.add_argument("--symbols", type=int, default=300)
     parser.add_argument("--levels", type=int, default=20, help="of an order-book update, on each side")
+    parser.add_argument("--main-mb", type=float, default=100, help="what the main process may take")
     parser.add_argument("--plain", action="store_true", help="plain TCP instead of TLS")
     parser.add_argument("--json", type=Path, help="write everything, samples too, to this file")
     args = parser.parse_args()

@@ -1,10 +1,13 @@
-"""A server that sends spot messages of the streams that its clients ask for, at a steady rate, for `memory.py`.
+"""A server that sends spot messages of the streams that its clients ask for, at a steady rate.
 
-    python paced_source.py --port 9101 --rate 20000 --streams 900 [--levels 20] [--tls CERTIFICATE KEY]
+    python paced_source.py --port 9101 --rate 20000 --streams 900 [--levels 20] [--one-by-one] [--stamped]
+                           [--held] [--tls CERTIFICATE KEY]
 
 The rate is that of `--streams` streams together; a client gets the share of the streams in its URL, which take turns.
-Messages carry the time at which they are made. On SIGTERM it stops sending, says how many messages of each kind it
-sent, and leaves.
+Messages carry the time at which they are made. They leave in small bursts, every 2 ms, or with --one-by-one each on its
+own at its own time, as outside of bursts those of an exchange do. With --stamped each carries the monotonic clock in a
+field of its own, `ns`. With --held nothing leaves before SIGUSR1. On SIGTERM it stops sending, says how many messages
+of each kind it sent, and leaves.
 """
 
 from __future__ import annotations
@@ -29,12 +32,15 @@ STOP_SEC_MAX = 2.0
 class PacedSource:
     """Sends to every client its share of the rate."""
 
-    def __init__(self, rate: float, streams: int, levels: int) -> None:
+    def __init__(self, rate: float, streams: int, levels: int, *, is_one_by_one: bool, is_stamped: bool) -> None:
         self._rate_of_stream = rate / streams
         self._levels = levels
+        self._is_one_by_one = is_one_by_one
+        self._is_stamped = is_stamped
         self._texts: dict[str, Texts] = {}
         self._lock = threading.Lock()
         self._is_stopping = threading.Event()
+        self.may_begin = threading.Event()
         self._done: list[Counter[str]] = []
         self._threads: list[threading.Thread] = []
 
@@ -47,6 +53,7 @@ class PacedSource:
     def stop(self) -> Counter[str]:
         """Stop sending; returns the messages sent, by kind."""
         self._is_stopping.set()
+        self.may_begin.set()
         for thread in self._threads:
             thread.join(STOP_SEC_MAX)
         return sum(self._done, Counter())
@@ -72,17 +79,29 @@ class PacedSource:
 
     def _send(self, client: Plain | Tls, streams: list[tuple[Texts, str]], sent: Counter[str]) -> None:
         rate = self._rate_of_stream * len(streams)
+        self.may_begin.wait()
         begin, number = time.perf_counter(), 0
-        while not self._is_stopping.wait(TICK_SEC):
+        while not self._is_stopping.is_set():
+            time.sleep(max((number + 1) / rate + begin - time.perf_counter(), 0) if self._is_one_by_one else TICK_SEC)
             due = int((time.perf_counter() - begin) * rate)
             now_ms = time.time_ns() // 1_000_000
             frames = []
             for place in range(number, due):
                 texts, kind = streams[place % len(streams)]
-                frames.append(frame_of(texts.make(kind, now_ms)))
+                text = texts.make(kind, now_ms)
+                frames.append(frame_of(_stamped(text) if self._is_stamped else text))
                 sent[kind] += 1
-            client.send(frames)
+                if self._is_one_by_one:
+                    client.send(frames)
+                    frames.clear()
+            if frames:
+                client.send(frames)
             number = due
+
+
+def _stamped(text: bytes) -> bytes:
+    """A message with the monotonic clock, which all processes share, in a field that nobody else knows."""
+    return b'%b,"ns":%d}}' % (text[:-2], time.monotonic_ns())
 
 
 def main() -> None:
@@ -92,21 +111,28 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--levels", type=int, default=20)
+    parser.add_argument("--one-by-one", action="store_true")
+    parser.add_argument("--stamped", action="store_true")
+    parser.add_argument("--held", action="store_true")
     parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
     args = parser.parse_args()
     wrap = partial(Tls, context=server_context(*args.tls)) if args.tls else Plain
-    source = PacedSource(args.rate, args.streams, args.levels)
+    source = PacedSource(args.rate, args.streams, args.levels, is_one_by_one=args.one_by_one, is_stamped=args.stamped)
     listener = socket.create_server(("127.0.0.1", args.port), backlog=64)
 
     def serve() -> None:
         for connection in clients_of(listener):
             source.take(connection, wrap)
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    if not args.held:
+        source.may_begin.set()
     threading.Thread(target=serve, daemon=True).start()
     print(json.dumps({"event": "serving"}), flush=True)
-    signal.sigwait({signal.SIGTERM})
-    print(json.dumps({"event": "sent", "messages": source.stop()}), flush=True)
+    while signal.sigwait({signal.SIGTERM, signal.SIGUSR1}) == signal.SIGUSR1:
+        source.may_begin.set()
+    sent = source.stop()
+    print(json.dumps({"event": "sent", "messages": sent, "cpu_sec": time.process_time()}), flush=True)
 
 
 if __name__ == "__main__":

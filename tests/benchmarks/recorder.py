@@ -29,6 +29,8 @@ STOP_SEC_MAX = 120.0
 CALM_SHARE_MAX = 0.03
 CALM_SEC = 0.5
 CALM_SEC_MAX = 30.0
+SETTLE_SEC = 0.5
+SETTLE_SEC_MAX = 60.0
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 
 
@@ -132,6 +134,20 @@ class Recorder:
                     size = entry.stat().st_size
                     self._journal_bytes[entry.name] = max(size, self._journal_bytes.get(entry.name, 0))
         return sum(self._journal_bytes.values())
+
+    def wait_settled(self, port: int) -> None:
+        """Wait until what was sent is in the journal."""
+        deadline = time.monotonic() + SETTLE_SEC_MAX
+        size = -1
+        while (size_now := self.journal_bytes()) != size or queued_bytes(port):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the journal still grows after {SETTLE_SEC_MAX} s")
+            size = size_now
+            time.sleep(SETTLE_SEC)
+
+    def segments(self) -> int:
+        """The segments in the journal: the one that is written, and those that wait for a sealer or are with one."""
+        return len(list((self.data / "journal").glob("*.journal")))
 
     def rows(self, kind: str) -> int:
         """The rows of a kind in the catalogue."""

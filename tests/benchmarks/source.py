@@ -1,8 +1,9 @@
-"""A server that sends prebuilt aggTrades as fast as its client reads them, for `capture.py`.
+"""A server that sends prebuilt messages as fast as its client reads them, for `capture.py` and `depth.py`.
 
-    python source.py --port 9101 --messages 300000 [--tls CERTIFICATE KEY] [--once]
+    python source.py --port 9101 --messages 300000 [--kind depth] [--tls CERTIFICATE KEY] [--once]
 
-Raw sockets, threads and frames that lie ready: the server must never be the slower side. 100 symbols take turns. It
+Raw sockets, threads and frames that lie ready: the server must never be the slower side. 100 symbols take turns, and
+the exchange's time goes on as it would at a rate of half a million messages a second, whatever the reader reaches. It
 says on standard output when it serves, and as JSON when the first message leaves and when the last one has left. After
 the last message it sends a close frame; with --once it leaves the connection open instead, and answers later clients
 with silence.
@@ -24,6 +25,8 @@ from wire import Plain, Texts, Tls, accept_upgrade, clients_of, frame_of, server
 SYMBOLS = [f"SYM{number}USDT" for number in range(100)]
 FRAMES_PER_SEND = 8192
 FIRST_EVENT_MS = 1_700_000_000_000
+MESSAGES_PER_MS = 500
+"""A millisecond a message would be a market at a thousandth of its speed, of which a second ends every ten trades."""
 CLOSE_NORMAL = struct.pack(">BBH", 0x88, 2, 1000)
 CLOSE_BYTE = b"\x88"
 LEAVE_SEC_MAX = 5.0
@@ -74,14 +77,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--messages", type=int, required=True)
-    parser.add_argument("--kind", choices=["aggTrade"], default="aggTrade")
+    parser.add_argument("--kind", choices=["aggTrade", "depth"], default="aggTrade")
     parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
     parser.add_argument("--once", action="store_true")
     args = parser.parse_args()
     rng = random.Random(1)
     texts = [Texts(symbol, rng) for symbol in SYMBOLS]
     frames = [
-        frame_of(texts[number % len(texts)].make(args.kind, FIRST_EVENT_MS + number)) for number in range(args.messages)
+        frame_of(texts[number % len(texts)].make(args.kind, FIRST_EVENT_MS + number // MESSAGES_PER_MS))
+        for number in range(args.messages)
     ]
     source = Source(frames, is_once=args.once)
     wrap = partial(Tls, context=server_context(*args.tls)) if args.tls else Plain

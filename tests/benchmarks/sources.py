@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import attrs
+from environments import HERE
 from recorder import free_port
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SYMBOLS = [f"SYM{number}USDT" for number in range(100)]
-KIND = "aggTrade"
 MESSAGES_STEP = 10_000
 """A source sends a multiple of this."""
 
@@ -32,6 +33,14 @@ class Setup:
     peer_messages: int
     certificates: tuple[Path, Path, Path]
     """Authority, certificate, key."""
+    kind: str = "aggTrade"
+    levels: int = 20
+    """Of an order-book update, on each side."""
+
+    @property
+    def rows_per_message(self) -> int:
+        """An order-book level is a row."""
+        return 2 * self.levels if self.kind == "depth" else 1
 
 
 class Source:
@@ -39,7 +48,7 @@ class Source:
 
     def __init__(self, setup: Setup, transport: str, messages: int, *, is_once: bool, port: int | None = None) -> None:
         self.port = port if port is not None else free_port()
-        command = [sys.executable, setup.source, "--port", self.port, "--messages", messages, "--kind", KIND]
+        command = [sys.executable, setup.source, "--port", self.port, "--messages", messages, "--kind", setup.kind]
         if transport == "tls":
             command += ["--tls", *setup.certificates[1:]]
         if is_once:
@@ -80,6 +89,52 @@ def running_source(
         yield source
     finally:
         source.close()
+
+
+class PacedSource:
+    """A running `paced_source.py`.
+
+    Args:
+        port: Where it serves.
+        rate: Messages a second of all streams together.
+        streams: How many these are.
+        certificates: Authority, certificate, key, for TLS.
+        options: More of its options.
+    """
+
+    def __init__(
+        self, port: int, rate: float, streams: int, certificates: tuple[Path, Path, Path] | None, *options: object
+    ) -> None:
+        command = [sys.executable, HERE / "paced_source.py", "--port", port, "--rate", rate, "--streams", streams]
+        command += options
+        if certificates is not None:
+            command += ["--tls", *certificates[1:]]
+        self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
+        self.pid = self._process.pid
+        assert self._process.stdout is not None
+        self._said = self._process.stdout
+        line = self._said.readline()
+        if b"serving" not in line:
+            raise RuntimeError(f"paced_source.py does not serve: {line!r}")
+        self.cpu_sec = 0.0
+
+    def begin(self) -> None:
+        """Let it send, where it was held."""
+        self._process.send_signal(signal.SIGUSR1)
+
+    def stop(self) -> dict[str, int]:
+        """Stop sending; returns the messages that were sent, by kind."""
+        self._process.send_signal(signal.SIGTERM)
+        told = json.loads(self._said.readline())
+        self.cpu_sec = told["cpu_sec"]
+        sent: dict[str, int] = told["messages"]
+        return sent
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
 
 
 def make_certificates(folder: Path) -> tuple[Path, Path, Path]:

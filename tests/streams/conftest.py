@@ -16,7 +16,7 @@ from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, Tex
 from wsproto.utilities import LocalProtocolError
 
 from streamsvc.settings import Settings
-from streamsvc.streams.tap import ReadTick
+from streamsvc.streams.tick import ReadTick
 from streamsvc.streams.tls import make_client_context
 from streamsvc.streams.transport import Wiring
 from streamsvc.venues.binance_futures import BinanceFutures
@@ -196,12 +196,12 @@ class RecordingPort:
     received_ns: list = attrs.field(factory=list)
     shed_messages: list = attrs.field(factory=list)
     causes: list = attrs.field(factory=list)
-    has_room: trio.Event = attrs.field(factory=trio.Event)
+    room: trio.Event = attrs.field(factory=trio.Event)
     asked: list = attrs.field(factory=list)
     carried: list = attrs.field(factory=list)
 
     def __attrs_post_init__(self):
-        self.has_room.set()
+        self.room.set()
 
     def joining(self, streams):
         self.asked += [stream.name for stream in streams]
@@ -218,9 +218,13 @@ class RecordingPort:
         self.opens += 1
         self.carried = list(self.asked)
 
+    @property
+    def has_room(self):
+        return self.room.is_set()
+
     async def wait_room(self):
         await trio.lowlevel.checkpoint()
-        await self.has_room.wait()
+        await self.room.wait()
 
     def is_behind(self):
         return False
@@ -231,7 +235,7 @@ class RecordingPort:
         return [text for text in batch.messages if b'"n"' not in text]
 
     def leave(self, batch):
-        if self.has_room.is_set():
+        if self.has_room:
             self.take(batch)
         else:
             self.shed_messages += batch.messages

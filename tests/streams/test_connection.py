@@ -147,9 +147,9 @@ async def test_disk_stalled_for_15_seconds(autojump_clock, attempt, exchange, nu
     it = attempt(backpressure_sec=20, ping_interval_sec=4, ping_timeout_sec=3, stream_idle_sec=10)
     nursery.start_soon(it.run)
     await trio.sleep(10)
-    it.port.has_room = trio.Event()
+    it.port.room = trio.Event()
     await trio.sleep(15)
-    it.port.has_room.set()
+    it.port.room.set()
     await trio.sleep(30)
     assert it.fault is None
     assert [b'{"n":%d}' % n for n in range(len(it.port.messages))] == it.port.messages
@@ -160,7 +160,7 @@ async def test_disk_stalled_for_five_minutes(autojump_clock, attempt, exchange, 
     """After BACKPRESSURE_SEC the connection is closed on purpose, and what was read is counted as shed."""
     exchange.has_backpressure = True
     it = attempt(backpressure_sec=20)
-    it.port.has_room = trio.Event()
+    it.port.room = trio.Event()
     await it.run()
     assert ("shed", 20) == (it.fault.cause, round(it.ended_after_sec))
     assert [] == it.port.messages
@@ -170,7 +170,7 @@ async def test_disk_stalled_for_five_minutes(autojump_clock, attempt, exchange, 
 async def test_cancelled_while_there_is_no_room(autojump_clock, attempt):
     """Received = taken + shed, also at a shutdown."""
     it = attempt()
-    it.port.has_room = trio.Event()
+    it.port.room = trio.Event()
     with trio.move_on_after(5):
         await it.run()
     assert [b'{"n":0}', b'{"n":1}'] == it.port.shed_messages[:2]

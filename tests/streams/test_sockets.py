@@ -12,7 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed, serve_websocket
 
 from streamsvc.errors import ConnectionFaultError
-from streamsvc.streams.tap import ReadTick
+from streamsvc.streams.tick import ReadTick
 from streamsvc.streams.transport import Wiring, open_transport
 
 COUNT = 2000

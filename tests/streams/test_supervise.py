@@ -246,7 +246,7 @@ async def test_shed_connection_comes_back_when_there_is_room(autojump_clock, run
 
     def open_stalled_port(plan, number):
         port = open_port(plan, number)
-        port.has_room = stalled
+        port.room = stalled
         return port
 
     it.supervisor._open_port = open_stalled_port

@@ -11,7 +11,8 @@ import trio
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, TextMessage
 
 from streamsvc.errors import ConnectionFaultError
-from streamsvc.streams.tap import BatchSlot, ReadTick
+from streamsvc.streams.tap import BatchSlot
+from streamsvc.streams.tick import ReadTick
 from streamsvc.streams.transport import open_transport
 
 URL = "ws://exchange.test:9443/stream?streams=btcusdt@trade"
