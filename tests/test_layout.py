@@ -16,7 +16,7 @@ FLOORS = [
     {"rest_governor"},
     {"streams", "persistence", "watchdog"},
     {"integrity"},
-    {"intake", "surroundings", "shutdown", "dataset"},
+    {"intake", "surroundings", "shutdown", "dataset", "recorder"},
     {"analytics"},
     {"live", "rest_uses", "roster", "task_tree"},
     {"web", "parts"},
