@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from streamsvc.settings.source import LoadedSettings
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
+DONE, FAILED, WRONG_USAGE, DAMAGED = 0, 1, 2, 3
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -256,6 +256,33 @@ def export_raw_command(  # noqa: PLR0913 - a command's arguments
     telling = Telling(tell=click.echo, warn=lambda line: click.echo(f"streamsvc: {line}", err=True), progress=progress)
     is_complete = export_raw(folder, out, wanted, telling, is_overwriting=overwrite)
     return DONE if is_complete else FAILED
+
+
+@app.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--where", "wheres", multiple=True, metavar="FIELD=VALUE", help="Only such; entry.side for nested fields.")
+@click.option("--last", type=click.IntRange(min=1), help="Only the last so many; in a terminal 20 if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--follow", is_flag=True, help="Go on with what is written from now on, as JSON; Ctrl-C ends it.")
+@click.option("--to-parquet", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write them to this file.")
+def trades(  # noqa: PLR0913 - a command's arguments
+    path: Path, wheres: tuple[str, ...], *, last: int | None, as_json: bool, follow: bool, target: Path | None
+) -> int:
+    """Show what a trade recorder has written: rotated and compressed files and the live one, in order.
+
+    PATH is the live file, trades.jsonl. A recorder may be writing meanwhile. Exits with 3 when a line or a file could
+    not be read; the others are shown all the same.
+    """
+    from streamsvc.recorder.show import show_trades  # noqa: PLC0415
+
+    try:
+        is_whole = show_trades(path, wheres, last=last, as_json=as_json, is_following=follow, target=target)
+    except FileNotFoundError as fault:
+        click.echo(f"streamsvc: {fault.filename}: {fault.strerror}", err=True)
+        return WRONG_USAGE
+    except KeyboardInterrupt:
+        return DONE
+    return DONE if is_whole else DAMAGED
 
 
 @app.command()

@@ -234,3 +234,40 @@ def _as_array(series: pd.Series[Any]) -> NDArray[Any]:
     if series.dtype.kind == "M":
         return series.to_numpy(dtype="M8[ns]").view(np.int64)
     return series.to_numpy()
+
+
+_NULLABLE_DTYPES: dict[str, str] = {
+    "timestamp": "datetime64[ns]",
+    "int64": "Int64",
+    "float64": "float64",
+    "bool": "boolean",
+    "string": "object",
+}
+
+
+def write_records(
+    file: IO[bytes], schema: Mapping[str, ColumnType], row_groups: Iterable[Mapping[str, Sequence[Any]]]
+) -> None:
+    """Write a whole Parquet file of values that may be missing; the caller syncs and closes it.
+
+    Args:
+        file: Open for writing.
+        schema: The columns in their order, with their types.
+        row_groups: One mapping a row group: columns of equal length; timestamps as int64 ns since 1970 in UTC, None
+            where there is no value.
+    """
+
+    def frame_of(columns: Mapping[str, Sequence[Any]]) -> DataFrame:
+        made = {}
+        for name, kind in schema.items():
+            values = columns[name]
+            if kind == "timestamp":
+                made[name] = pd.Series(pd.to_datetime(pd.array(values, dtype="Int64"), unit="ns"), dtype="datetime64[ns]")
+            else:
+                made[name] = pd.Series(list(values), dtype=_NULLABLE_DTYPES[kind])
+        return pd.DataFrame(made)
+
+    empty = frame_of({name: [] for name in schema})
+    encodings = {name: "utf8" for name, kind in schema.items() if kind == "string"}
+    metadata = make_metadata(empty, has_nulls=True, object_encoding=encodings, times="int64", index_cols=[])
+    write_simple(file, map(frame_of, row_groups), metadata, compression="ZSTD", has_nulls=True, stats="auto")
