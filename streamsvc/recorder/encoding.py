@@ -54,19 +54,19 @@ def encode_records(records: Sequence[Record], unstructure: Unstructure = unstruc
     Raises:
         RecordError: one of them cannot be written; the text says which and why.
     """
-    mappings = [record if type(record) is dict else _as_mapping(record, unstructure) for record in records]
     try:
+        mappings = [record if type(record) is dict else _as_mapping(record, unstructure) for record in records]
         lines = _ENCODER.encode_lines(mappings)
     except _ENCODE_ERRORS:
-        lines = None
-    if lines is not None and _NULL not in lines:
+        lines = _NULL
+    if _NULL not in lines:
         return lines
-    return b"".join(_encode_numbered(number, mapping) for number, mapping in enumerate(mappings))
+    return b"".join(_encode_numbered(number, record, unstructure) for number, record in enumerate(records))
 
 
-def _encode_numbered(number: int, mapping: dict[str, Any]) -> bytes:
+def _encode_numbered(number: int, record: Record, unstructure: Unstructure) -> bytes:
     try:
-        return encode_record(mapping)
+        return encode_record(record, unstructure)
     except RecordError as fault:
         raise RecordError(f"record {number} of the batch: {fault}") from fault
 
