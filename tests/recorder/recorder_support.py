@@ -70,13 +70,16 @@ class Rig:
     folder: Path
     disk: Disk = attrs.field(factory=Disk)
     offset_sec: float = 0.0
+    begun_at: float | None = None  # The mock clock begins anywhere.
 
     @property
     def path(self):
         return self.folder / "trades.jsonl"
 
     def now(self):
-        return BEGIN + timedelta(seconds=trio.current_time() + self.offset_sec)
+        if self.begun_at is None:
+            self.begun_at = trio.current_time()
+        return BEGIN + timedelta(seconds=trio.current_time() - self.begun_at + self.offset_sec)
 
     def open(self, **options):
         options = {"trades_file": self.path, "pending_file": self.folder / "pending.json", **options}
