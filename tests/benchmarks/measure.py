@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from environments import python_of
 from processes import own_cpu_ns
-from recorder import Recorder, free_port, queued_bytes, scratch_folder, settings_for
+from recorder import PROGRAM, Recorder, free_port, queued_bytes, scratch_folder, settings_for
 from sources import SYMBOLS, Setup, Source, running_source
 from wire import UPDATES_PER_DIFF
 
@@ -24,14 +24,16 @@ CATALOGUE_SEC_MAX = 120.0
 PEER_SEC_MAX = 600.0
 
 
-def measure_streamsvc(setup: Setup, transport: str, strangers: set[int]) -> dict[str, Any]:
+def measure_streamsvc(
+    setup: Setup, transport: str, strangers: set[int], program: tuple[str, ...] = PROGRAM
+) -> dict[str, Any]:
     """One run of the whole way."""
     authority = setup.certificates[0] if transport == "tls" else None
     port = free_port()
     wanted = setup.messages * setup.rows_per_message
     with scratch_folder() as folder:
         settings = settings_for(port, authority=authority, symbols=SYMBOLS, kinds=setup.kind)
-        recorder = Recorder(folder, settings, set(strangers))
+        recorder = Recorder(folder, settings, set(strangers), program)
         try:
             # Nobody listens yet: it says READY after its first attempt, loads its sealers, and tries again.
             recorder.wait_calm()

@@ -73,6 +73,19 @@ async def test_work_at_a_tick_makes_no_pause_longer(mock_clock):
     assert [1, 1] == [round(later - earlier, 6) for earlier, later in pairwise(times)]
 
 
+async def test_the_pause_is_half_as_long_where_much_comes(autojump_clock):
+    tick, times = ReadTick(1000), []
+
+    def look():
+        times.append(trio.current_time())
+        if len(times) == 2:
+            tick.hurry()
+        return len(times) < 4
+
+    await tick.wait(look)
+    assert [1, 0.5, 1] == [round(later - earlier, 6) for earlier, later in pairwise(times)]
+
+
 @pytest.fixture
 async def sockets():
     """Two connected sockets, ours first."""
