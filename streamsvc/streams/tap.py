@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _QUIET_TICKS_MAX = 16
 """After so many looks that found nothing the stream itself is waited for."""
 
-_MUCH_BYTES = 8 * 1024
+_MUCH_BYTES = 6 * 1024
 """A look that brought more is followed by one after half the pause: a kernel counts a small message several times its
 size, and would soon have no room for more."""
 
