@@ -39,7 +39,7 @@ clock and opens no bin, unless the next message confirms it. The distance itself
 
 CANDLES_MAX = 15
 
-UNSUMMED_MAX = 64
+UNSUMMED_MAX = 16
 """So many trades of a minute wait at most to be summed at once; a few hundred bytes each."""
 
 
