@@ -5,7 +5,8 @@
 
 The rate is that of `--streams` streams together; a client gets the share of the streams in its URL, which take turns.
 Messages carry the time at which they are made. They leave in small bursts, every 2 ms, or with --one-by-one each on its
-own at its own time, as outside of bursts those of an exchange do. With --stamped each carries the monotonic clock in a
+own at its own time, as outside of bursts those of an exchange do; those of several clients not at the same moment. With
+--stamped each carries the monotonic clock in a
 field of its own, `ns`. With --held nothing leaves before SIGUSR1. On SIGTERM it stops sending, says how many messages
 of each kind it sent, and leaves.
 """
@@ -27,6 +28,8 @@ from wire import Plain, Texts, Tls, accept_upgrade, clients_of, frame_of, server
 
 TICK_SEC = 0.002
 STOP_SEC_MAX = 2.0
+PHASE_STEP = (5**0.5 - 1) / 2
+"""Multiples of the golden ratio spread evenly over a period, however many there are."""
 
 
 class PacedSource:
@@ -60,13 +63,14 @@ class PacedSource:
 
     def _serve(self, connection: socket.socket, wrap: partial[Tls] | type[Plain]) -> None:
         sent: Counter[str] = Counter()
+        phase = PHASE_STEP * len(self._done) % 1
         self._done.append(sent)
         with connection:
             try:
                 client = wrap(connection)
                 query = parse_qs(urlsplit(accept_upgrade(client)).query)
                 names = [name.split("@")[:2] for name in query["streams"][0].split("/")]
-                self._send(client, [(self._texts_of(symbol.upper()), kind) for symbol, kind in names], sent)
+                self._send(client, [(self._texts_of(symbol.upper()), kind) for symbol, kind in names], sent, phase)
                 time.sleep(STOP_SEC_MAX)  # What is under way must not be cut off.
             except OSError:
                 return
@@ -77,10 +81,11 @@ class PacedSource:
                 self._texts[symbol] = Texts(symbol, random.Random(symbol), self._levels)
             return self._texts[symbol]
 
-    def _send(self, client: Plain | Tls, streams: list[tuple[Texts, str]], sent: Counter[str]) -> None:
+    def _send(self, client: Plain | Tls, streams: list[tuple[Texts, str]], sent: Counter[str], phase: float) -> None:
+        """Send until the end; `phase` is the part of the time between two messages by which the first is later."""
         rate = self._rate_of_stream * len(streams)
         self.may_begin.wait()
-        begin, number = time.perf_counter(), 0
+        begin, number = time.perf_counter() + phase / rate, 0
         while not self._is_stopping.is_set():
             time.sleep(max((number + 1) / rate + begin - time.perf_counter(), 0) if self._is_one_by_one else TICK_SEC)
             due = int((time.perf_counter() - begin) * rate)
