@@ -4,13 +4,14 @@
 
 Spot trades of 100 symbols over one connection, sent one by one, each stamped with the monotonic clock, which all
 processes of a machine share. `recorder_timed.py` is `streamsvc run` in its default settings (`READ_TICK_MS` is most of
-what is measured), with somebody who asks for the live view after each batch. The source has a core of its own, where
-there are two. The first second is not counted.
+what is measured), with a task that is woken after each batch and asks for the live view. The source has a core of its
+own, where there are two. The first second is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from environments import HERE
+from measure import fault_of_rows
 from processes import become_reaper, family_of
 from recorder import Recorder, free_port, scratch_folder, settings_for, version
 from sources import SYMBOLS, PacedSource, make_certificates
@@ -64,10 +66,10 @@ def measure(rate: float, seconds: float, *, is_tls: bool) -> dict[str, Any]:
         finally:
             recorder.close()
             source.close()
-        rows = recorder.rows(KIND)
         latencies = array("q")
         latencies.frombytes((folder / "latencies.bin").read_bytes())
-    fault = f"exit code {code}" if code else "" if rows == sent == len(latencies) else f"{rows} of {sent} rows"
+        fault = f"exit code {code}" if code else fault_of_rows(recorder, KIND, sent)
+    fault = fault or ("" if len(latencies) == sent else f"{len(latencies)} of {sent} messages were seen")
     counted = array("q", sorted(latencies[int(rate * WARM_SEC) :]))
     return {
         "rate": round(sent / seconds),
@@ -82,9 +84,16 @@ def _set_apart(source: int, service: int) -> None:
     """Give the source a core of its own: an exchange does not take turns with us on one."""
     *others, last = sorted(os.sched_getaffinity(0))
     if others:
-        os.sched_setaffinity(source, {last})
+        _set_affinity(source, {last})
         for pid in family_of(service):
-            os.sched_setaffinity(pid, set(others))
+            _set_affinity(pid, set(others))
+
+
+def _set_affinity(pid: int, cores: set[int]) -> None:
+    """Give a process and its threads these cores: a thread that runs already does not follow its process."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def main() -> int:
