@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_HURRY = 4
+"""So many times shorter is a pause where much comes."""
+
+
 class _Place:
     """Somebody who waits."""
 
@@ -37,7 +41,7 @@ class ReadTick:
         self._is_hurried = False
 
     def hurry(self) -> None:
-        """Much has come: the next pause is half as long."""
+        """Much has come: the next pause is a quarter as long."""
         self._is_hurried = True
 
     async def wait(self, look: Callable[[], bool] | None = None) -> None:
@@ -64,7 +68,7 @@ class ReadTick:
 
     async def _tick(self) -> None:
         self._is_ticking = True
-        now, pause_sec = trio.current_time(), self._tick_sec / (2 if self._is_hurried else 1)
+        now, pause_sec = trio.current_time(), self._tick_sec / (_HURRY if self._is_hurried else 1)
         self._is_hurried = False
         self._due_at += pause_sec  # Counted from the last tick: what was done in it makes no pause longer.
         if self._due_at <= now:

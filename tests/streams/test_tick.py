@@ -73,7 +73,7 @@ async def test_work_at_a_tick_makes_no_pause_longer(mock_clock):
     assert [1, 1] == [round(later - earlier, 6) for earlier, later in pairwise(times)]
 
 
-async def test_the_pause_is_half_as_long_where_much_comes(autojump_clock):
+async def test_the_pause_is_a_quarter_where_much_comes(autojump_clock):
     tick, times = ReadTick(1000), []
 
     def look():
@@ -83,7 +83,7 @@ async def test_the_pause_is_half_as_long_where_much_comes(autojump_clock):
         return len(times) < 4
 
     await tick.wait(look)
-    assert [1, 0.5, 1] == [round(later - earlier, 6) for earlier, later in pairwise(times)]
+    assert [1, 0.25, 1] == [round(later - earlier, 6) for earlier, later in pairwise(times)]
 
 
 @pytest.fixture
