@@ -34,8 +34,8 @@ _QUIET_TICKS_MAX = 16
 """After so many looks that found nothing the stream itself is waited for."""
 
 _MUCH_BYTES = 6 * 1024
-"""A look that brought more is followed by one after a quarter of the pause: a kernel counts a small message several times
-its size, and would soon have no room for more."""
+"""A look that brought more is followed by one after a quarter of the pause: a kernel counts a small message several
+times its size, and would soon have no room for more."""
 
 _FULL_BYTES = 32 * 1024
 """A read that brought this much says that more is waiting: no pause is made after it."""
