@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 _QUIET_TICKS_MAX = 16
 """After so many looks that found nothing the stream itself is waited for."""
 
-_MUCH_BYTES = 6 * 1024
-"""A look that brought more is followed by one after a quarter of the pause: a kernel counts a small message several
-times its size, and would soon have no room for more."""
-
 _FULL_BYTES = 32 * 1024
 """A read that brought this much says that more is waiting: no pause is made after it."""
 
@@ -210,8 +206,7 @@ class FrameTap(trio.abc.Stream):
             self._quiet_ticks += 1
             return chunk is None and self._quiet_ticks < _QUIET_TICKS_MAX
         self._quiet_ticks = 0
-        if len(chunk) > _MUCH_BYTES:
-            self._tick.hurry()
+        self._tick.saw(len(chunk))
         self._passed = self._take(chunk)
         return self._must_pause and not (self._passed or self._is_over or self.splitter.is_closed)
 

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 _HURRY = 4
-"""So many times shorter is a pause where much comes."""
+"""So many times shorter is a pause while much comes."""
+
+_MUCH_BYTES = 6 * 1024
+"""In a whole pause, of all connections: more is much. A kernel counts a small message several times its size, and would
+soon have no room for more."""
 
 
 class _Place:
@@ -38,11 +42,12 @@ class ReadTick:
         self._places: list[_Place] = []
         self._is_ticking = False
         self._due_at = 0.0
-        self._is_hurried = False
+        self._pause_sec = self._tick_sec
+        self._seen_bytes = 0
 
-    def hurry(self) -> None:
-        """Much has come: the next pause is a quarter as long."""
-        self._is_hurried = True
+    def saw(self, size_bytes: int) -> None:
+        """A look brought so much."""
+        self._seen_bytes += size_bytes
 
     async def wait(self, look: Callable[[], bool] | None = None) -> None:
         """Wait until the next tick, at most two ticks long.
@@ -68,11 +73,13 @@ class ReadTick:
 
     async def _tick(self) -> None:
         self._is_ticking = True
-        now, pause_sec = trio.current_time(), self._tick_sec / (_HURRY if self._is_hurried else 1)
-        self._is_hurried = False
-        self._due_at += pause_sec  # Counted from the last tick: what was done in it makes no pause longer.
+        now = trio.current_time()
+        is_much = self._seen_bytes * self._tick_sec > _MUCH_BYTES * self._pause_sec
+        self._pause_sec = self._tick_sec / (_HURRY if is_much else 1)
+        self._seen_bytes = 0
+        self._due_at += self._pause_sec  # Counted from the last tick: what was done in it makes no pause longer.
         if self._due_at <= now:
-            self._due_at = now + pause_sec
+            self._due_at = now + self._pause_sec
         try:
             await trio.sleep_until(self._due_at)
         finally:
