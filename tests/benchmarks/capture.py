@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import platform
 import statistics
 import sys
 from pathlib import Path
@@ -34,9 +32,10 @@ from typing import Any
 from environments import ENVIRONMENT_OF_PEER, HERE, python_of
 from measure import measure_peer, measure_streamsvc
 from processes import become_reaper
-from recorder import PROGRAM, scratch_folder, version
+from recorder import PROGRAM, scratch_folder
 from sources import MESSAGES_STEP, Setup, make_certificates, running_source
 from table import print_table
+from verdicts import end, verdict
 
 QUIET_LOAD_MAX = 0.8
 TARGETS = {"plain": (3.5, 0.45), "tls": (2.2, 0.6)}
@@ -110,7 +109,7 @@ def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _ratio(own: list[dict[str, Any]], base: dict[int, dict[str, Any]], key: str) -> float:
     """The median of the rounds' ratios."""
-    return round(statistics.median(result[key] / base[result["round"]][key] for result in own), 2)
+    return round(float(statistics.median(result[key] / base[result["round"]][key] for result in own)), 2)
 
 
 def print_summary(rows: list[dict[str, Any]]) -> None:
@@ -151,7 +150,7 @@ def print_summary(rows: list[dict[str, Any]]) -> None:
 
 
 def _tell(row: dict[str, Any], sentence: str, is_reached: bool) -> None:
-    print(f"{row['transport']}: {sentence}: {'reached' if is_reached else 'NOT reached'}")
+    print(f"{row['transport']}: {sentence}: {verdict(is_reached=is_reached)}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -203,22 +202,18 @@ def main() -> int:
         results = run_session(setup, transports, peers, args.runs, program)
     rows = summarise(results)
     print_summary(rows)
-    if args.json:
-        about = {
-            "version": version(),
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-            "source": args.source.name,
-            "has_analytics": not args.without_analytics,
-            "messages": args.messages,
-            "peer_messages": args.peer_messages,
-        }
-        args.json.write_text(json.dumps({"about": about, "summary": rows, "runs": results}, indent=1) + "\n")
     faults = [
         f"{result['name']} over {result['transport']}: {result['fault']}" for result in results if result["fault"]
     ]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return end(
+        args.json,
+        {"summary": rows, "runs": results},
+        faults,
+        source=args.source.name,
+        has_analytics=not args.without_analytics,
+        messages=args.messages,
+        peer_messages=args.peer_messages,
+    )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ SENT_IDS = {
     "aggTrade": ("agg_trade_id", 0, 1),
     "trade": ("trade_id", 0, 1),
     "depth": ("first_update_id", 1, UPDATES_PER_DIFF),
+    "bookTicker": ("update_id", 1, 1),
 }
 """The column in which sources count the messages of a symbol, the first one's number, and how much is between two."""
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,22 +23,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from environments import HERE, python_of
-from measure import fault_of_rows
 from processes import become_reaper, own_cpu_ns
 from recorder import (
     CALM_SEC,
     CALM_SEC_MAX,
     CALM_SHARE_MAX,
     PROGRAM,
-    Recorder,
     connections_to,
     free_port,
     scratch_folder,
     settings_for,
-    version,
 )
 from sources import SYMBOLS, PacedSource, make_certificates
+from steady import record_steadily
 from table import print_table
+from verdicts import end, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,33 +57,22 @@ def measure_service(
     program = PROGRAM if connections == 1 else (str(HERE / "recorder_spread.py"),)
     with scratch_folder() as folder:
         settings = settings_for(port, authority=authority, symbols=SYMBOLS, kinds=KIND)
-        source = PacedSource(port, args.rate, len(SYMBOLS), certificates, "--one-by-one", "--held")
-        recorder = Recorder(folder, settings, {source.pid}, program)
-        try:
-            recorder.wait_calm()  # Its imports, and those of its sealers, are no message's.
-            _wait_connected(recorder.pid, port, connections)
-            source.begin()
-            try:
-                begin_ns, begin_main_ns, begin = recorder.cpu_ns(), own_cpu_ns(recorder.pid), time.monotonic()
-                time.sleep(args.seconds)
-                seconds = time.monotonic() - begin
-                sent = source.stop()[KIND]
-                recorder.wait_settled(port)
-                recorder.terminate()
-                code, cpu = recorder.collect()
-            finally:
-                source.close()
-        finally:
-            recorder.close()
-        fault = f"exit code {code}" if code else fault_of_rows(recorder, KIND, sent)
+        recorded = record_steadily(
+            folder,
+            settings,
+            PacedSource(port, args.rate, len(SYMBOLS), certificates, "--one-by-one", "--held"),
+            args.seconds,
+            program=program,
+            prepare=lambda recorder: _wait_connected(recorder.pid, port, connections),
+        )
     return {
         "name": "streamsvc",
-        "messages": sent,
-        "per_sec": round(sent / seconds),
-        "cpu_us": round((cpu.total_ns - begin_ns) / sent / 1e3, 2),
-        "cpu_main_us": round((cpu.main_ns - begin_main_ns) / sent / 1e3, 2),
-        "cpu_start_sec": round(begin_ns / 1e9, 2),
-        "fault": fault,
+        "messages": recorded.messages,
+        "per_sec": round(recorded.per_sec),
+        "cpu_us": recorded.cpu_us,
+        "cpu_main_us": recorded.main_cpu_us,
+        "cpu_start_sec": round(recorded.start_cpu_ns / 1e9, 2),
+        "fault": recorded.fault,
     }
 
 
@@ -198,14 +185,11 @@ def main() -> int:
     headings = ["over", "connections", "messages/s", "CPU us/message", "of it main", "cryptofeed", "share", "wanted"]
     print_table(
         headings,
-        [[*row.values(), f"<= {TARGET}: {'reached' if row['share'] <= TARGET else 'NOT reached'}"] for row in rows],
+        [[*row.values(), f"<= {TARGET}: {verdict(is_reached=row['share'] <= TARGET)}"] for row in rows],
     )
-    if args.json:
-        about = {"version": version(), "python": platform.python_version(), "seconds": args.seconds}
-        args.json.write_text(json.dumps({"about": about, "summary": rows, "runs": results}, indent=1) + "\n")
+    figures = {"summary": rows, "runs": results}
     faults = [f"{result['name']}: {result['fault']}" for result in results if result["fault"]]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return end(args.json, figures, faults, seconds=args.seconds)
 
 
 if __name__ == "__main__":

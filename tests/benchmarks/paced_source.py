@@ -6,9 +6,8 @@
 The rate is that of `--streams` streams together; a client gets the share of the streams in its URL, which take turns.
 Messages carry the time at which they are made. They leave in small bursts, every 2 ms, or with --one-by-one each on its
 own at its own time, as outside of bursts those of an exchange do; those of several clients not at the same moment. With
---stamped each carries the monotonic clock in a
-field of its own, `ns`. With --held nothing leaves before SIGUSR1. On SIGTERM it stops sending, says how many messages
-of each kind it sent, and leaves.
+--stamped each carries the monotonic clock in a field of its own, `ns`. With --held nothing leaves before SIGUSR1. On
+SIGTERM it stops sending, says how many messages of each kind it sent, and leaves.
 """
 
 from __future__ import annotations
