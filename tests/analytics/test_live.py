@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 
 import attrs
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from persistence_samples import TIME_MS, block, spot_trade
@@ -83,7 +82,7 @@ def test_trades_in_any_chunks_give_the_rows_of_one_by_one(drawn, data):
 
 
 def rows_of(chunks, split):
-    """The last rows by kind and time, however often they were corrected; bins close after each chunk."""
+    """The last rows by kind and time; bins close after each chunk."""
     of_symbol = SymbolAnalytics(Market.SPOT, "BTCUSDT", Kind.TRADE, "never", 2000)
     of_symbol.begin(None)
     rows = []
@@ -91,4 +90,4 @@ def rows_of(chunks, split):
         for part in split(chunk):
             of_symbol.take_trades(part, 0, part[-1].T)
         rows += of_symbol.close()
-    return {(kind, row.open_ms): msgspec.structs.replace(row, revision=0) for kind, row in [*rows, *of_symbol.finish()]}
+    return {(kind, row.open_ms): row for kind, row in [*rows, *of_symbol.finish()]}
