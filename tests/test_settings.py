@@ -77,7 +77,7 @@ DEFAULTS = {
     "QUARANTINE_MAX_MB": "64",
     "DISK_RESERVE_MB": "512",
     "BACKPRESSURE_SEC": "20",
-    "READ_TICK_MS": "3",
+    "READ_TICK_MS": "4",
     "SPOT_DEPTH_MS": "100",
     "FUTURES_DEPTH_MS": "100",
     "MARK_PRICE_SEC": "1",

@@ -39,7 +39,7 @@ clock and opens no bin, unless the next message confirms it. The distance itself
 
 CANDLES_MAX = 15
 
-UNSUMMED_MAX = 64
+UNSUMMED_MAX = 16
 """So many trades of a minute wait at most to be summed at once; a few hundred bytes each."""
 
 
@@ -245,9 +245,10 @@ class SymbolAnalytics:
         seconds = self._seconds()
         if seconds == self._closed_at:  # No bin can have ended, and corrections can wait for the next second.
             return []
+        minutes = [second * SECOND_MS // MINUTE_MS for second in (self._closed_at[0], seconds[0])]
         self._closed_at = seconds
-        if self._unsummed and seconds[0] >= (self._unsummed_minute + 1) * MINUTE_MS // SECOND_MS:
-            self.settle()
+        if minutes[0] != minutes[1] or minutes[1] > self._unsummed_minute:
+            self.settle()  # A minute that ends must know what waits: an id may be missing before it.
         exchange_ms, quote_ms = self._exchange_ms, self._quotes_ms
         rows = self._close_quotes(quote_ms - self._grace_ms, exchange_ms - self._grace_ms)
         rows += self._of_minutes(self.trades.close(exchange_ms, exchange_ms - self._grace_ms))

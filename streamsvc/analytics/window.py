@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamsvc.schema import Kind
 
 POINTS_MAX = 200
-_SPARE_POINTS = 50
+_SPARE_POINTS = 10
 
 
 class Window:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 READ_BYTES = 128 * 1024
 """In a burst each read costs the scheduler's turns once: with 64 KB that was a third of what a message costs."""
 
-
 LOOK_BYTES = 64 * 1024
 """Of so much memory the allocator has a free piece at hand; where more has come the stream itself is read next."""
 

@@ -206,6 +206,7 @@ class FrameTap(trio.abc.Stream):
             self._quiet_ticks += 1
             return chunk is None and self._quiet_ticks < _QUIET_TICKS_MAX
         self._quiet_ticks = 0
+        self._tick.saw(len(chunk))
         self._passed = self._take(chunk)
         return self._must_pause and not (self._passed or self._is_over or self.splitter.is_closed)
 

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_HURRY = 4
+"""So many times shorter is a pause while much comes."""
+
+_MUCH_BYTES = 6 * 1024
+"""In a whole pause, of all connections: more is much. A kernel counts a small message several times its size, and would
+soon have no room for more."""
+
+
 class _Place:
     """Somebody who waits."""
 
@@ -25,7 +33,7 @@ class ReadTick:
     """A pause that all connections share: those who wait are looked after together, and nobody waits alone for long.
 
     A wake-up of its own for every small read costs more than the messages in it. While nobody waits nothing ticks; one
-    of those who wait ticks for all.
+    of those who wait ticks for all. Where much comes the next tick comes sooner.
     """
 
     def __init__(self, tick_ms: float) -> None:
@@ -34,6 +42,12 @@ class ReadTick:
         self._places: list[_Place] = []
         self._is_ticking = False
         self._due_at = 0.0
+        self._pause_sec = self._tick_sec
+        self._seen_bytes = 0
+
+    def saw(self, size_bytes: int) -> None:
+        """A look brought so much."""
+        self._seen_bytes += size_bytes
 
     async def wait(self, look: Callable[[], bool] | None = None) -> None:
         """Wait until the next tick, at most two ticks long.
@@ -60,9 +74,12 @@ class ReadTick:
     async def _tick(self) -> None:
         self._is_ticking = True
         now = trio.current_time()
-        self._due_at += self._tick_sec  # Counted from the last tick: what was done in it makes no pause longer.
+        is_much = self._seen_bytes * self._tick_sec > _MUCH_BYTES * self._pause_sec
+        self._pause_sec = self._tick_sec / (_HURRY if is_much else 1)
+        self._seen_bytes = 0
+        self._due_at += self._pause_sec  # Counted from the last tick: what was done in it makes no pause longer.
         if self._due_at <= now:
-            self._due_at = now + self._tick_sec
+            self._due_at = now + self._pause_sec
         try:
             await trio.sleep_until(self._due_at)
         finally:

@@ -9,7 +9,6 @@ once without analytics. Exits with 1 when they cost half a core or more, or when
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from memory import measure
 from processes import become_reaper
 from recorder import scratch_folder
 from table import print_table
+from verdicts import end
 
 COST_PERCENT_MAX = 50
 WAYS = {"with analytics": ("-m", "streamsvc"), "alone": (str(HERE / "recorder_alone.py"),)}
@@ -43,8 +43,7 @@ def main() -> int:
             with scratch_folder() as folder:
                 result = measure(args, folder, command)
             main_process = next(row for row in result["processes"] if row["role"] == "main")
-            is_whole = result["rows"] == result["rows_wanted"]
-            results.append({"round": number + 1, "way": way, "main": main_process, "is_whole": is_whole, **result})
+            results.append({"round": number + 1, "way": way, "main": main_process, **result})
     print_table(
         ["round", "", "messages/s", "main CPU %", "all CPU %", "main peak MB", "rows"],
         [
@@ -55,7 +54,7 @@ def main() -> int:
                 result["cpu_main_percent"],
                 result["cpu_all_percent"],
                 result["main"]["peak_mb"],
-                "all there" if result["is_whole"] else "LOST",
+                result["fault"] or "all there",
             ]
             for result in results
         ],
@@ -67,9 +66,10 @@ def main() -> int:
     print(
         f"analytics cost {cost:.1f} % of a core of all processes, by the medians; less than {COST_PERCENT_MAX} wanted"
     )
-    if args.json:
-        args.json.write_text(json.dumps({"cost_percent": cost, "runs": results}, indent=1) + "\n")
-    return 0 if cost < COST_PERCENT_MAX and all(result["is_whole"] for result in results) else 1
+    faults = [result["fault"] for result in results]
+    if cost >= COST_PERCENT_MAX:
+        faults.append(f"analytics cost {COST_PERCENT_MAX} % of a core or more")
+    return end(args.json, {"cost_percent": cost, "runs": results}, faults)
 
 
 if __name__ == "__main__":

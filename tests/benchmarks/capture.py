@@ -1,6 +1,7 @@
 """How fast messages go the whole way into the catalogue, beside what others take to read them and drop them.
 
-    python tests/benchmarks/capture.py [--messages N] [--runs N] [--plain | --tls] [--json FILE]
+    python tests/benchmarks/capture.py [--messages N] [--runs N] [--plain | --tls] [--without-analytics]
+                                       [--json FILE]
 
 aggTrades of 100 symbols over loopback, from a source that is never the slower side. In each round every reader takes
 its turn, so that what else the machine does hits all of them; compare within a round, and trust the ratios' median.
@@ -22,9 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import platform
 import statistics
 import sys
 from pathlib import Path
@@ -33,9 +32,10 @@ from typing import Any
 from environments import ENVIRONMENT_OF_PEER, HERE, python_of
 from measure import measure_peer, measure_streamsvc
 from processes import become_reaper
-from recorder import scratch_folder, version
+from recorder import PROGRAM, scratch_folder
 from sources import MESSAGES_STEP, Setup, make_certificates, running_source
 from table import print_table
+from verdicts import end, verdict
 
 QUIET_LOAD_MAX = 0.8
 TARGETS = {"plain": (3.5, 0.45), "tls": (2.2, 0.6)}
@@ -45,7 +45,9 @@ TRIO_WEBSOCKET_TARGET = 8.0
 """How many times trio-websocket's rate, over plain TCP."""
 
 
-def run_session(setup: Setup, transports: list[str], peers: list[str], runs: int) -> list[dict[str, Any]]:
+def run_session(
+    setup: Setup, transports: list[str], peers: list[str], runs: int, program: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """All rounds; in each, every reader takes its turn over every transport."""
     results = []
     with contextlib.ExitStack() as stack:
@@ -61,7 +63,7 @@ def run_session(setup: Setup, transports: list[str], peers: list[str], runs: int
                         continue  # Its client trusts the authorities that it was built with, and no other.
                     load = os.getloadavg()[0]
                     if name == "streamsvc":
-                        result = measure_streamsvc(setup, transport, strangers)
+                        result = measure_streamsvc(setup, transport, strangers, program)
                     else:
                         result = measure_peer(setup, name, transport, sources[transport])
                     result |= {"round": number, "load_before": round(load, 2)}
@@ -107,7 +109,7 @@ def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _ratio(own: list[dict[str, Any]], base: dict[int, dict[str, Any]], key: str) -> float:
     """The median of the rounds' ratios."""
-    return round(statistics.median(result[key] / base[result["round"]][key] for result in own), 2)
+    return round(float(statistics.median(result[key] / base[result["round"]][key] for result in own)), 2)
 
 
 def print_summary(rows: list[dict[str, Any]]) -> None:
@@ -148,7 +150,7 @@ def print_summary(rows: list[dict[str, Any]]) -> None:
 
 
 def _tell(row: dict[str, Any], sentence: str, is_reached: bool) -> None:
-    print(f"{row['transport']}: {sentence}: {'reached' if is_reached else 'NOT reached'}")
+    print(f"{row['transport']}: {sentence}: {verdict(is_reached=is_reached)}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -157,6 +159,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=2_000_000, help="for streamsvc, a run")
     parser.add_argument("--peer-messages", type=int, default=300_000, help="for the others, a run")
     parser.add_argument("--runs", type=int, default=3, help="rounds")
+    parser.add_argument("--without-analytics", action="store_true", help="what recording costs alone")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--plain", action="store_true", help="only over plain TCP")
     only.add_argument("--tls", action="store_true", help="only over TLS, one frame a record")
@@ -182,6 +185,7 @@ def main() -> int:
     args = parse_arguments()
     transports = ["plain"] if args.plain else ["tls"] if args.tls else ["plain", "tls"]
     peers = [name for name in args.peers.split(",") if name]
+    program = (str(HERE / "recorder_alone.py"),) if args.without_analytics else PROGRAM
     for peer in peers:
         python_of(peer)
     become_reaper()
@@ -195,24 +199,21 @@ def main() -> int:
             peer_messages=args.peer_messages,
             certificates=make_certificates(folder),
         )
-        results = run_session(setup, transports, peers, args.runs)
+        results = run_session(setup, transports, peers, args.runs, program)
     rows = summarise(results)
     print_summary(rows)
-    if args.json:
-        about = {
-            "version": version(),
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-            "source": args.source.name,
-            "messages": args.messages,
-            "peer_messages": args.peer_messages,
-        }
-        args.json.write_text(json.dumps({"about": about, "summary": rows, "runs": results}, indent=1) + "\n")
     faults = [
         f"{result['name']} over {result['transport']}: {result['fault']}" for result in results if result["fault"]
     ]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return end(
+        args.json,
+        {"summary": rows, "runs": results},
+        faults,
+        source=args.source.name,
+        has_analytics=not args.without_analytics,
+        messages=args.messages,
+        peer_messages=args.peer_messages,
+    )
 
 
 if __name__ == "__main__":

@@ -6,26 +6,24 @@ aggTrades over plain TCP in bursts of 2 ms, `streamsvc run` in its default setti
 5,000 messages a second, the other 1,000 messages a second to more than is possible, of 100 symbols. A point's cost is
 the CPU time of all processes a message, the sealing of what was recorded in it. The limit is where less was taken in
 than the source wanted to send: it sends as fast as the socket takes it, and says what it sent. Where the source itself
-takes a whole core it is the source's. `--plot` draws both
-curves with `plot.py`, in an environment of its own.
+takes a whole core the limit is the source's. `--plot` draws both curves with `plot.py`, in an environment of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from environments import HERE, python_of
-from processes import become_reaper, own_cpu_ns
-from recorder import Recorder, free_port, scratch_folder, settings_for, version
+from processes import become_reaper
+from recorder import free_port, scratch_folder, settings_for
 from sources import PacedSource
+from steady import record_steadily
 from table import print_table
+from verdicts import end
 
 KIND = "aggTrade"
 SYMBOLS, RATE = 100, 5_000.0
@@ -35,34 +33,19 @@ KEPT_SHARE_MIN = 0.95
 def measure(symbols: int, rate: float, seconds: float) -> dict[str, Any]:
     """One point."""
     port = free_port()
+    names = [f"SYM{number}USDT" for number in range(symbols)]
+    settings = settings_for(port, authority=None, symbols=names, kinds=KIND)
     with scratch_folder() as folder:
-        source = PacedSource(port, rate, symbols, None, "--held")
-        names = [f"SYM{number}USDT" for number in range(symbols)]
-        settings = settings_for(port, authority=None, symbols=names, kinds=KIND)
-        recorder = Recorder(folder, settings, {source.pid})
-        try:
-            recorder.wait_calm()
-            begin_ns, begin_main_ns = recorder.cpu_ns(), own_cpu_ns(recorder.pid)
-            source.begin()
-            time.sleep(seconds)
-            sent = source.stop()[KIND]
-            recorder.wait_settled(port)
-            recorder.terminate()
-            code, cpu = recorder.collect()
-        finally:
-            recorder.close()
-            source.close()
-        rows = recorder.rows(KIND)
-    fault = f"exit code {code}" if code else "" if rows == sent else f"{rows} of {sent} rows"
+        recorded = record_steadily(folder, settings, PacedSource(port, rate, symbols, None, "--held"), seconds)
     return {
         "symbols": symbols,
         "wanted_per_sec": rate,
-        "per_sec": round(sent / seconds),
-        "cpu_us": round((cpu.total_ns - begin_ns) / sent / 1e3, 2),
-        "cpu_main_us": round((cpu.main_ns - begin_main_ns) / sent / 1e3, 2),
-        "source_core_percent": round(100 * source.cpu_sec / seconds),
-        "is_beyond": sent / seconds < KEPT_SHARE_MIN * rate,
-        "fault": fault,
+        "per_sec": round(recorded.per_sec),
+        "cpu_us": recorded.cpu_us,
+        "cpu_main_us": recorded.main_cpu_us,
+        "source_core_percent": round(recorded.source_cpu_ns / recorded.seconds / 1e7),
+        "is_beyond": recorded.per_sec < KEPT_SHARE_MIN * rate,
+        "fault": recorded.fault,
     }
 
 
@@ -106,15 +89,11 @@ def main() -> int:
             for point in by_symbols + by_rate
         ],
     )
-    if args.json:
-        about = {"version": version(), "python": platform.python_version(), "seconds": args.seconds}
-        content = {"about": about, "by_symbols": by_symbols, "by_rate": by_rate}
-        args.json.write_text(json.dumps(content, indent=1) + "\n")
+    figures = {"by_symbols": by_symbols, "by_rate": by_rate}
+    code = end(args.json, figures, [point["fault"] for point in by_symbols + by_rate], seconds=args.seconds)
     if args.plot:
         subprocess.run([python_of("plot"), HERE / "plot.py", args.json, args.plot], check=True)
-    faults = [point["fault"] for point in by_symbols + by_rate if point["fault"]]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return code
 
 
 if __name__ == "__main__":

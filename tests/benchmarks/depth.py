@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,9 +22,10 @@ from typing import Any
 from environments import HERE, python_of
 from measure import measure_streamsvc
 from processes import become_reaper
-from recorder import scratch_folder, version
+from recorder import scratch_folder
 from sources import MESSAGES_STEP, Setup, make_certificates, running_source
 from table import print_table
+from verdicts import end, verdict
 
 TARGET = 5.0
 LOOP_SEC_MAX = 900.0
@@ -92,13 +92,9 @@ def main() -> int:
     )
     ratios = [ours["rate"] / other["rate"] for ours, other in zip(results[::2], results[1::2], strict=True)]
     ratio = round(statistics.median(ratios), 2)
-    print(f"{ratio} times the plain loop; wanted: {TARGET}: {'reached' if ratio >= TARGET else 'NOT reached'}")
-    if args.json:
-        about = {"version": version(), "python": platform.python_version()}
-        args.json.write_text(json.dumps({"about": about, "times_plain_loop": ratio, "runs": results}, indent=1) + "\n")
+    print(f"{ratio} times the plain loop; wanted: {TARGET}: {verdict(is_reached=ratio >= TARGET)}")
     faults = [f"{result['name']}: {result['fault']}" for result in results if result["fault"]]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return end(args.json, {"times_plain_loop": ratio, "runs": results}, faults)
 
 
 if __name__ == "__main__":

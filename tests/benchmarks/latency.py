@@ -4,28 +4,28 @@
 
 Spot trades of 100 symbols over one connection, sent one by one, each stamped with the monotonic clock, which all
 processes of a machine share. `recorder_timed.py` is `streamsvc run` in its default settings (`READ_TICK_MS` is most of
-what is measured), with somebody who asks for the live view after each batch. The source has a core of its own, where
-there are two. The first second is not counted.
+what is measured), with a task that is woken after each batch and asks for the live view. The source has a core of its
+own, where there are two. The first second is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
-import platform
 import statistics
 import sys
-import time
 from array import array
 from pathlib import Path
 from typing import Any
 
 from environments import HERE
 from processes import become_reaper, family_of
-from recorder import Recorder, free_port, scratch_folder, settings_for, version
+from recorder import free_port, scratch_folder, settings_for
 from sources import SYMBOLS, PacedSource, make_certificates
+from steady import record_steadily
 from table import print_table
+from verdicts import end, verdict
 
 KIND = "trade"
 PROGRAM = (str(HERE / "recorder_timed.py"),)
@@ -47,44 +47,40 @@ def measure(rate: float, seconds: float, *, is_tls: bool) -> dict[str, Any]:
     with scratch_folder() as folder:
         certificates = make_certificates(folder) if is_tls else None
         port = free_port()
-        options = ("--one-by-one", "--stamped", "--held")
-        source = PacedSource(port, rate, len(SYMBOLS), certificates, *options)
+        source = PacedSource(port, rate, len(SYMBOLS), certificates, "--one-by-one", "--stamped", "--held")
         authority = certificates[0] if certificates is not None else None
         settings = settings_for(port, authority=authority, symbols=SYMBOLS, kinds=KIND)
-        recorder = Recorder(folder, settings, {source.pid}, PROGRAM)
-        try:
-            recorder.wait_calm()
-            _set_apart(source.pid, recorder.pid)
-            source.begin()
-            time.sleep(seconds)
-            sent = source.stop()[KIND]
-            recorder.wait_settled(port)
-            recorder.terminate()
-            code, _ = recorder.collect()
-        finally:
-            recorder.close()
-            source.close()
-        rows = recorder.rows(KIND)
+        recorded = record_steadily(
+            folder,
+            settings,
+            source,
+            seconds,
+            program=PROGRAM,
+            prepare=lambda recorder: _set_apart(source.pid, recorder.pid),
+        )
         latencies = array("q")
         latencies.frombytes((folder / "latencies.bin").read_bytes())
-    fault = f"exit code {code}" if code else "" if rows == sent == len(latencies) else f"{rows} of {sent} rows"
-    counted = array("q", sorted(latencies[int(rate * WARM_SEC) :]))
-    return {
-        "rate": round(sent / seconds),
-        "wanted_rate": rate,
-        "messages": sent,
-        "fault": fault,
-        **percentiles(counted),
-    }
+    fault = recorded.fault
+    if not fault and len(latencies) != recorded.messages:
+        fault = f"{len(latencies)} of {recorded.messages} messages were seen"
+    told = {"rate": round(recorded.per_sec), "wanted_rate": rate, "messages": recorded.messages, "fault": fault}
+    return {**told, **percentiles(array("q", sorted(latencies[int(rate * WARM_SEC) :])))}
 
 
 def _set_apart(source: int, service: int) -> None:
     """Give the source a core of its own: an exchange does not take turns with us on one."""
     *others, last = sorted(os.sched_getaffinity(0))
     if others:
-        os.sched_setaffinity(source, {last})
+        _set_affinity(source, {last})
         for pid in family_of(service):
-            os.sched_setaffinity(pid, set(others))
+            _set_affinity(pid, set(others))
+
+
+def _set_affinity(pid: int, cores: set[int]) -> None:
+    """Give a process and its threads these cores: a thread that runs already does not follow its process."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def main() -> int:
@@ -108,18 +104,13 @@ def main() -> int:
     for rate in rates:
         own = [result for result in results if result["wanted_rate"] == rate]
         medians = {name: round(statistics.median(result[name] for result in own), 2) for name in names}
-        verdict = ""
+        wanted = ""
         if rate == TARGET_RATE:
             is_reached = all(medians[name] <= most for name, most in TARGETS_MS.items())
-            verdict = f"<= {TARGETS_MS['p50']:g} / {TARGETS_MS['p99']:g}: {'reached' if is_reached else 'NOT reached'}"
-        rows.append([round(medians["rate"]), *(medians[name] for name in names[1:]), verdict])
+            wanted = f"<= {TARGETS_MS['p50']:g} / {TARGETS_MS['p99']:g}: {verdict(is_reached=is_reached)}"
+        rows.append([round(medians["rate"]), *(medians[name] for name in names[1:]), wanted])
     print_table(["messages/s", "p50 ms", "p90", "p99", "p99.9", "longest", "p50 / p99 wanted"], rows)
-    if args.json:
-        about = {"version": version(), "python": platform.python_version(), "tls": args.tls}
-        args.json.write_text(json.dumps({"about": about, "runs": results}, indent=1) + "\n")
-    faults = [result["fault"] for result in results if result["fault"]]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return end(args.json, {"runs": results}, [result["fault"] for result in results], tls=args.tls)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from environments import python_of
 from processes import own_cpu_ns
-from recorder import Recorder, free_port, queued_bytes, scratch_folder, settings_for
-from sources import SYMBOLS, Setup, Source, running_source
+from recorder import PROGRAM, Recorder, free_port, queued_bytes, scratch_folder, settings_for
+from sources import SYMBOLS, Setup, running_source
 from wire import UPDATES_PER_DIFF
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from sources import Source
 
 POLL_SEC = 0.005
 QUIET_SEC = 0.06
@@ -22,16 +22,25 @@ QUIET_SEC = 0.06
 SOURCE_SEC_MAX = 300.0
 CATALOGUE_SEC_MAX = 120.0
 PEER_SEC_MAX = 600.0
+SENT_IDS = {
+    "aggTrade": ("agg_trade_id", 0, 1),
+    "trade": ("trade_id", 0, 1),
+    "depth": ("first_update_id", 1, UPDATES_PER_DIFF),
+    "bookTicker": ("update_id", 1, 1),
+}
+"""The column in which sources count the messages of a symbol, the first one's number, and how much is between two."""
 
 
-def measure_streamsvc(setup: Setup, transport: str, strangers: set[int]) -> dict[str, Any]:
+def measure_streamsvc(
+    setup: Setup, transport: str, strangers: set[int], program: tuple[str, ...] = PROGRAM
+) -> dict[str, Any]:
     """One run of the whole way."""
     authority = setup.certificates[0] if transport == "tls" else None
     port = free_port()
     wanted = setup.messages * setup.rows_per_message
     with scratch_folder() as folder:
         settings = settings_for(port, authority=authority, symbols=SYMBOLS, kinds=setup.kind)
-        recorder = Recorder(folder, settings, set(strangers))
+        recorder = Recorder(folder, settings, set(strangers), program)
         try:
             # Nobody listens yet: it says READY after its first attempt, loads its sealers, and tries again.
             recorder.wait_calm()
@@ -45,7 +54,8 @@ def measure_streamsvc(setup: Setup, transport: str, strangers: set[int]) -> dict
         finally:
             recorder.close()
         rows = recorder.rows(setup.kind)
-        fault = _fault(setup, folder / "data", rows, code)
+        fault = f"exit code {code}" if code else ""
+        fault = fault or fault_of_rows(recorder, setup.kind, setup.messages, setup.rows_per_message)
         total_ns, main_ns = cpu.total_ns - start_cpu_ns, cpu.main_ns - start_main_ns
         return {
             "name": "streamsvc",
@@ -99,27 +109,30 @@ def _wait_rows(recorder: Recorder, kind: str, wanted: int) -> float:
     raise TimeoutError(f"rows are missing from the catalogue after {CATALOGUE_SEC_MAX} s")
 
 
-def _fault(setup: Setup, data: Path, rows: int, code: int) -> str:
-    """What is wrong with what was recorded; empty: nothing. Every message of each symbol must be there, once."""
-    import pyarrow.dataset as ds  # noqa: PLC0415 - only the checker pays for it
+def fault_of_rows(recorder: Recorder, kind: str, messages: int, rows_per_message: int = 1) -> str:
+    """What is wrong with what was recorded of a kind; empty: nothing.
 
-    if code:
-        return f"exit code {code}"
-    if rows != setup.messages * setup.rows_per_message:
-        return f"{rows} rows in the catalogue"
-    id_column = "first_update_id" if setup.kind == "depth" else "agg_trade_id"
-    files = ds.dataset(data / "parquet" / setup.kind, format="parquet", partitioning="hive")
-    grouped = (
-        files.to_table(columns=["symbol", id_column]).group_by(["symbol", id_column]).aggregate([([], "count_all")])
-    )
-    counts = set(grouped["count_all"].to_pylist())
-    step, first = (UPDATES_PER_DIFF, 1) if setup.kind == "depth" else (1, 0)
-    of_symbol = setup.messages // len(SYMBOLS)
-    wanted = {(symbol, first + step * n) for symbol in SYMBOLS for n in range(of_symbol)}
-    seen = set(zip(grouped["symbol"].to_pylist(), grouped[id_column].to_pylist(), strict=True))
-    if seen != wanted or counts != {setup.rows_per_message}:
-        return f"{len(seen & wanted)} of {len(wanted)} ids in the files, with {sorted(counts)} rows each"
-    return ""
+    Catalogue and files must hold every message that was sent, once: since the source counts the ids of each symbol
+    without a hole, so many ids with no hole between those of a symbol are all of them.
+    """
+    import pyarrow.compute as pc  # noqa: PLC0415 - only the checker pays for it
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
+    rows = recorder.rows(kind)
+    if rows != messages * rows_per_message:
+        return f"{rows} of {messages * rows_per_message} rows in the catalogue"
+    column, first, step = SENT_IDS[kind]
+    files = ds.dataset(recorder.data / "parquet" / kind, format="parquet", partitioning="hive")
+    table = files.to_table(columns=["symbol", column])
+    ids = table.group_by(["symbol", column]).aggregate([([], "count_all")])
+    counts = sorted(set(ids["count_all"].to_pylist()))
+    if len(ids) != messages or counts != [rows_per_message]:
+        return f"{len(ids)} of {messages} ids in the files, with {counts} rows each"
+    of_symbol = ids.group_by("symbol").aggregate([(column, "min"), (column, "max"), (column, "count")])
+    lasts = pc.add(pc.multiply(pc.subtract(of_symbol[f"{column}_count"], 1), step), first)
+    is_whole = pc.and_(pc.equal(of_symbol[f"{column}_min"], first), pc.equal(of_symbol[f"{column}_max"], lasts))
+    holed = of_symbol.filter(pc.invert(is_whole))["symbol"].to_pylist()
+    return f"ids are missing of {', '.join(holed)}" if holed else ""
 
 
 def measure_peer(setup: Setup, name: str, transport: str, source: Source) -> dict[str, Any]:

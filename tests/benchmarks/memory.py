@@ -14,52 +14,49 @@ missing.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from processes import become_reaper, command_of, family_of, memory_of, own_cpu_ns
-from recorder import PROGRAM, Recorder, free_port, scratch_folder, settings_for, version
+from processes import become_reaper, command_of, family_of, memory_of
+from recorder import PROGRAM, Recorder, free_port, scratch_folder, settings_for
 from sources import PacedSource, make_certificates
+from steady import record_steadily
 from table import print_table
+from verdicts import end
 
 KINDS = ("trade", "depth", "bookTicker")
 MB = 1 << 20
 SEALER_MB_MAX = 400
 GROWTH_MB_MAX = {"main": 5, "sealer": 20}
 """Memory in the last quarter of the time above that in the third quarter: a sealer's follows its segments."""
-SAMPLE_SEC = 1.0
 
 
 class Sampler:
     """The memory of a service's processes over time."""
 
-    def __init__(self, main_pid: int) -> None:
-        self._main_pid = main_pid
-        self._begin = time.monotonic()
+    def __init__(self) -> None:
+        self._begin: float | None = None
         self.samples: list[dict[str, Any]] = []
         self.peaks: dict[int, int] = {}
         self.roles: dict[int, str] = {}
 
-    def sample(self) -> None:
+    def sample(self, recorder: Recorder) -> None:
         """Look at every process once."""
+        self._begin = time.monotonic() if self._begin is None else self._begin
         seconds = round(time.monotonic() - self._begin, 1)
-        for pid in family_of(self._main_pid):
+        for pid in family_of(recorder.pid):
             memory = memory_of(pid)
             if memory is None:
                 continue
             if pid not in self.roles:
-                self.roles[pid] = self._role(pid)
+                self.roles[pid] = "main" if pid == recorder.pid else self._role(pid)
             self.peaks[pid] = memory.peak_bytes
             sample = {"seconds": seconds, "pid": pid, "role": self.roles[pid], "resident_bytes": memory.resident_bytes}
             self.samples.append(sample)
 
     def _role(self, pid: int) -> str:
-        if pid == self._main_pid:
-            return "main"
         return "helper" if "resource_tracker" in command_of(pid) else "sealer"
 
     def most_mb(self, pid: int, begin_sec: float, end_sec: float) -> float:
@@ -91,46 +88,30 @@ def measure(args: argparse.Namespace, folder: Path, program: tuple[str, ...] = P
     certificates = make_certificates(folder)
     port = free_port()
     streams = args.symbols * len(KINDS)
-    source = PacedSource(port, args.rate, streams, None if args.plain else certificates, "--levels", args.levels)
+    levels = "--levels", args.levels
+    source = PacedSource(port, args.rate, streams, None if args.plain else certificates, *levels, "--held")
     symbols = [f"SYM{number}USDT" for number in range(args.symbols)]
     authority = None if args.plain else certificates[0]
     settings = settings_for(port, authority=authority, symbols=symbols, kinds=",".join(KINDS))
-    recorder = Recorder(folder, settings, {source.pid}, program)
-    try:
-        while not recorder.is_ready():
-            recorder.check()
-            time.sleep(0.01)
-        sampler = Sampler(recorder.pid)
-        begin, begin_cpu_ns, begin_main_ns = time.monotonic(), recorder.cpu_ns(), own_cpu_ns(recorder.pid)
-        while time.monotonic() < begin + args.seconds:
-            sampler.sample()
-            recorder.check()
-            time.sleep(SAMPLE_SEC)
-        seconds = time.monotonic() - begin
-        cpu_ns, main_ns = recorder.cpu_ns() - begin_cpu_ns, own_cpu_ns(recorder.pid) - begin_main_ns
-        sent = source.stop()
-        recorder.wait_settled(port)
-        sampler.sample()
-        recorder.terminate()
-        code, _ = recorder.collect()
-    finally:
-        recorder.close()
-        source.close()
-    wanted = {kind: sent[kind] * (2 * args.levels if kind == "depth" else 1) for kind in KINDS}
-    rows = {kind: recorder.rows(kind) for kind in KINDS}
+    sampler = Sampler()
+    recorded = record_steadily(
+        folder,
+        settings,
+        source,
+        args.seconds,
+        program=program,
+        look=sampler.sample,
+        rows_per_message={"depth": 2 * args.levels},
+    )
     return {
-        "version": version(),
-        "cores": os.cpu_count(),
-        "seconds": round(seconds, 1),
-        "messages_sent": sent,
-        "messages_per_sec": round(sum(sent.values()) / seconds),
-        "cpu_source_percent": round(100 * source.cpu_sec / seconds, 1),
-        "cpu_main_percent": round(100 * main_ns / seconds / 1e9, 1),
-        "cpu_all_percent": round(100 * cpu_ns / seconds / 1e9, 1),
-        "rows": rows,
-        "rows_wanted": wanted,
-        "exit_code": code,
-        "processes": [row_of(sampler, pid, seconds, args.main_mb) for pid in sampler.peaks],
+        "seconds": round(recorded.seconds, 1),
+        "messages_sent": recorded.sent,
+        "messages_per_sec": round(recorded.per_sec),
+        "cpu_source_percent": round(recorded.source_cpu_ns / recorded.seconds / 1e7, 1),
+        "cpu_main_percent": round(recorded.main_cpu_ns / recorded.seconds / 1e7, 1),
+        "cpu_all_percent": round(recorded.cpu_ns / recorded.seconds / 1e7, 1),
+        "fault": recorded.fault,
+        "processes": [row_of(sampler, pid, recorded.seconds, args.main_mb) for pid in sampler.peaks],
         "samples": sampler.samples,
     }
 
@@ -149,8 +130,6 @@ def main() -> int:
     become_reaper()
     with scratch_folder() as folder:
         result = measure(args, folder)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
     headings = ["process", "pid", "peak MB", "1st quarter", "2nd", "3rd", "4th", ""]
     print_table(
         headings,
@@ -161,16 +140,10 @@ def main() -> int:
     )
     print(
         f"{result['messages_per_sec']:,} messages/s for {result['seconds']} s; CPU of the main process "
-        f"{result['cpu_main_percent']} %, of all {result['cpu_all_percent']} % of a core; rows {result['rows']}"
+        f"{result['cpu_main_percent']} %, of all {result['cpu_all_percent']} % of a core"
     )
     faults = [f"{row['role']} {row['pid']}: {row['fault']}" for row in result["processes"] if row["fault"]]
-    if result["rows"] != result["rows_wanted"]:
-        faults.append(f"rows wanted: {result['rows_wanted']}")
-    if result["exit_code"]:
-        faults.append(f"exit code {result['exit_code']}")
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return 1 if faults else 0
+    return end(args.json, result, [*faults, result["fault"]], rate=args.rate, symbols=args.symbols)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,15 @@ Most of the time an exchange sends one message, and a moment later the next: wha
 each round `streamsvc run` records for 30 s in its default settings, with its analytics and down to sealed Parquet files
 in the catalogue, and then cryptofeed takes the same traffic as far as its callback for trades, and stores nothing. The
 CPU time is that of all processes of the service from the first message to its end; cryptofeed's from its first trade to
-its last. For fifteen connections streamsvc is told that a connection carries seven streams, and cryptofeed gets as many
-feeds in one process. A run counts only if every message that was sent is in the catalogue.
+its last. No message is sent before all connections of either stand and its start is over, which is told apart. For
+fifteen connections streamsvc is told that a connection carries seven streams, and cryptofeed gets as many feeds in one
+process. A run counts only if every message that was sent is in the catalogue and in the files, once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,9 +24,20 @@ from typing import TYPE_CHECKING, Any
 
 from environments import HERE, python_of
 from processes import become_reaper, own_cpu_ns
-from recorder import PROGRAM, Recorder, free_port, scratch_folder, settings_for, version
+from recorder import (
+    CALM_SEC,
+    CALM_SEC_MAX,
+    CALM_SHARE_MAX,
+    PROGRAM,
+    connections_to,
+    free_port,
+    scratch_folder,
+    settings_for,
+)
 from sources import SYMBOLS, PacedSource, make_certificates
+from steady import record_steadily
 from table import print_table
+from verdicts import end, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,32 +57,22 @@ def measure_service(
     program = PROGRAM if connections == 1 else (str(HERE / "recorder_spread.py"),)
     with scratch_folder() as folder:
         settings = settings_for(port, authority=authority, symbols=SYMBOLS, kinds=KIND)
-        source = PacedSource(port, args.rate, len(SYMBOLS), certificates, "--one-by-one", "--held")
-        recorder = Recorder(folder, settings, {source.pid}, program)
-        try:
-            recorder.wait_calm()  # It is connected; its imports, and those of its sealers, are no message's.
-            source.begin()
-            try:
-                begin_ns, begin_main_ns, begin = recorder.cpu_ns(), own_cpu_ns(recorder.pid), time.monotonic()
-                time.sleep(args.seconds)
-                seconds = time.monotonic() - begin
-                sent = source.stop()[KIND]
-                recorder.wait_settled(port)
-                recorder.terminate()
-                code, cpu = recorder.collect()
-            finally:
-                source.close()
-        finally:
-            recorder.close()
-        rows = recorder.rows(KIND)
-    fault = f"exit code {code}" if code else "" if rows == sent else f"{rows} of {sent} rows in the catalogue"
+        recorded = record_steadily(
+            folder,
+            settings,
+            PacedSource(port, args.rate, len(SYMBOLS), certificates, "--one-by-one", "--held"),
+            args.seconds,
+            program=program,
+            prepare=lambda recorder: _wait_connected(recorder.pid, port, connections),
+        )
     return {
         "name": "streamsvc",
-        "messages": sent,
-        "per_sec": round(sent / seconds),
-        "cpu_us": round((cpu.total_ns - begin_ns) / sent / 1e3, 2),
-        "cpu_main_us": round((cpu.main_ns - begin_main_ns) / sent / 1e3, 2),
-        "fault": fault,
+        "messages": recorded.messages,
+        "per_sec": round(recorded.per_sec),
+        "cpu_us": recorded.cpu_us,
+        "cpu_main_us": recorded.main_cpu_us,
+        "cpu_start_sec": round(recorded.start_cpu_ns / 1e9, 2),
+        "fault": recorded.fault,
     }
 
 
@@ -80,26 +81,48 @@ def measure_cryptofeed(
 ) -> dict[str, Any]:
     """One run of cryptofeed."""
     port = free_port()
-    source = PacedSource(port, args.rate, len(SYMBOLS), certificates, "--one-by-one")
+    scheme = "ws" if certificates is None else "wss"
+    wanted = round(args.rate * args.seconds)
+    command = [python_of("cryptofeed"), HERE / "peers.py", "cryptofeed", f"{scheme}://127.0.0.1:{port}", wanted]
+    command += [] if certificates is None else [certificates[0]]
+    command += ["--connections", connections]
+    source = PacedSource(port, args.rate, len(SYMBOLS), certificates, "--one-by-one", "--held")
     try:
-        scheme = "ws" if certificates is None else "wss"
-        wanted = round(args.rate * args.seconds)
-        command = [python_of("cryptofeed"), HERE / "peers.py", "cryptofeed", f"{scheme}://127.0.0.1:{port}", wanted]
-        command += [] if certificates is None else [certificates[0]]
-        command += ["--connections", connections]
-        done = subprocess.run(
-            list(map(str, command)), capture_output=True, check=True, timeout=args.seconds + PEER_SEC_MORE
-        )
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as peer:
+            try:
+                _wait_connected(peer.pid, port, connections)
+                source.begin()
+                said, _ = peer.communicate(timeout=args.seconds + PEER_SEC_MORE)
+            finally:
+                peer.kill()
     finally:
         source.close()
-    told: dict[str, Any] = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(said)
     return {
         "name": "cryptofeed",
         "messages": told["messages"],
         "per_sec": told["rate"],
         "cpu_us": told["cpu_us"],
+        "cpu_start_sec": told["cpu_start_sec"],
         "fault": "",
     }
+
+
+def _wait_connected(pid: int, port: int, connections: int) -> None:
+    """Wait until a reader's connections stand, and it has gone to rest.
+
+    Raises:
+        TimeoutError: it does not come to that.
+    """
+    deadline = time.monotonic() + CALM_SEC_MAX
+    before_ns = own_cpu_ns(pid)
+    while time.monotonic() < deadline:
+        time.sleep(CALM_SEC)
+        used_ns = own_cpu_ns(pid) - before_ns
+        before_ns += used_ns
+        if connections_to(port) == connections and used_ns < CALM_SHARE_MAX * CALM_SEC * 1e9:
+            return
+    raise TimeoutError(f"{connections_to(port)} of {connections} connections after {CALM_SEC_MAX} s")
 
 
 def rounds(args: argparse.Namespace, certificates: tuple[Path, Path, Path]) -> Iterator[dict[str, Any]]:
@@ -162,14 +185,11 @@ def main() -> int:
     headings = ["over", "connections", "messages/s", "CPU us/message", "of it main", "cryptofeed", "share", "wanted"]
     print_table(
         headings,
-        [[*row.values(), f"<= {TARGET}: {'reached' if row['share'] <= TARGET else 'NOT reached'}"] for row in rows],
+        [[*row.values(), f"<= {TARGET}: {verdict(is_reached=row['share'] <= TARGET)}"] for row in rows],
     )
-    if args.json:
-        about = {"version": version(), "python": platform.python_version(), "seconds": args.seconds}
-        args.json.write_text(json.dumps({"about": about, "summary": rows, "runs": results}, indent=1) + "\n")
+    figures = {"summary": rows, "runs": results}
     faults = [f"{result['name']}: {result['fault']}" for result in results if result["fault"]]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return end(args.json, figures, faults, seconds=args.seconds)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class Meter:
             "messages": self.messages,
             "rate": round(self.messages / wall_sec),
             "cpu_us": round(cpu_us / self.messages, 3),
+            "cpu_start_sec": round(self._cpu_ns / 1e9, 2),
         }
         print(json.dumps(result), flush=True)
 

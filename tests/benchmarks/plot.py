@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter
 
 
-def draw(axes: Any, points: list[dict[str, Any]], key: str, label: str) -> None:
+def draw(axes: Any, points: list[dict[str, Any]], key: str, label: str, *, is_log: bool) -> None:
     """One curve: all processes, and the main process alone."""
     places = [point[key] for point in points]
     axes.plot(places, [point["cpu_us"] for point in points], "o-", label="all processes")
@@ -26,11 +26,16 @@ def draw(axes: Any, points: list[dict[str, Any]], key: str, label: str) -> None:
     for point in points:
         if point["is_beyond"]:
             note = f"the limit: {point['per_sec']:,}/s"
-            axes.annotate(note, (point[key], point["cpu_us"]), (-8, 18), textcoords="offset points", ha="right")
+            arrow = {"arrowstyle": "-", "color": "grey"}
+            place = point[key], point["cpu_us"]
+            axes.annotate(note, place, (8, 110), textcoords="offset points", ha="right", arrowprops=arrow)
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    if is_log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel(label)
     axes.set_ylabel("CPU time of a message, µs")
     axes.grid(visible=True, which="both", alpha=0.25)
@@ -41,13 +46,10 @@ def main(source: str, target: str) -> None:
     """Draw both curves beside each other."""
     measured = json.loads(Path(source).read_text())
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    draw(
-        left,
-        measured["by_symbols"],
-        "symbols",
-        f"symbols, at {measured['by_symbols'][0]['wanted_per_sec']:,.0f} messages/s",
-    )
-    draw(right, measured["by_rate"], "per_sec", f"messages/s, of {measured['by_rate'][0]['symbols']} symbols")
+    rate = measured["by_symbols"][0]["wanted_per_sec"]
+    draw(left, measured["by_symbols"], "symbols", f"symbols, at {rate:,.0f} messages/s", is_log=False)
+    symbols = measured["by_rate"][0]["symbols"]
+    draw(right, measured["by_rate"], "per_sec", f"messages/s, of {symbols} symbols", is_log=True)
     figure.savefig(target, dpi=110, facecolor="white")
 
 

@@ -12,25 +12,27 @@ the live stream every one that was sent.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from measure import fault_of_rows
 from processes import become_reaper
-from recorder import Recorder, free_port, scratch_folder, settings_for, version
+from recorder import Recorder, free_port, scratch_folder, settings_for
 from segments import Traffic, write_segment
 from sources import SYMBOLS, PacedSource
 from table import print_table
+from verdicts import end, verdict
 
 from streamsvc.persistence.layout import DataFolder, SegmentName
 
 LIVE = "trade"
-LEFT = ("aggTrade", "depth")
 LEVELS = 20
+LEFT = {"aggTrade": 1, "depth": 2 * LEVELS}
+"""The kinds of the journal that was left, and the rows of a message."""
+
 SEGMENT_BYTES = 64_000_000
 TARGET_SEC = 15.0
 SEC_MAX = 300.0
@@ -41,13 +43,13 @@ def leave_journal(data: Path, size_bytes: int) -> dict[str, int]:
     """Write what a killed service would have left; returns the rows that it holds."""
     folder = DataFolder(data)
     folder.journal.mkdir(parents=True)
-    traffic = Traffic(LEFT, LEVELS)
+    traffic = Traffic(tuple(LEFT), LEVELS)
     sequence = 0
     while size_bytes > 0:
         name = SegmentName(1, 1, sequence)
         size_bytes -= write_segment(folder, name, traffic.blocks(size_bytes=min(SEGMENT_BYTES, size_bytes)))
         sequence += 1
-    return {kind: traffic.counts[kind] * (2 * LEVELS if kind == "depth" else 1) for kind in LEFT}
+    return {kind: traffic.counts[kind] * per_message for kind, per_message in LEFT.items()}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -76,8 +78,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             recorder.close()
             source.close()
         rows = {kind: recorder.rows(kind) for kind in (*LEFT, LIVE)}
-    wanted |= {LIVE: sent}
-    fault = f"exit code {code}" if code else "" if rows == wanted else f"rows {rows}, wanted {wanted}"
+        fault = f"exit code {code}" if code else fault_of_rows(recorder, LIVE, sent)
+        for kind, per_message in LEFT.items():
+            fault = fault or fault_of_rows(recorder, kind, wanted[kind] // per_message, per_message)
     return {"seconds": round(seconds, 2), "ready_sec": round(ready_sec, 2), "rows": rows, "fault": fault}
 
 
@@ -97,7 +100,7 @@ def main() -> int:
     seconds = statistics.median(result["seconds"] for result in results)
     ready_sec = statistics.median(result["ready_sec"] for result in results)
     rows = results[0]["rows"]
-    verdict = f"< {TARGET_SEC:g}: {'reached' if seconds < TARGET_SEC else 'NOT reached'}"
+    told = f"< {TARGET_SEC:g}: {verdict(is_reached=seconds < TARGET_SEC)}"
     print_table(
         ["journal MB", "old rows", "until they were sealed, s", "lowest", "highest", "until it recorded, s", "wanted"],
         [
@@ -108,16 +111,11 @@ def main() -> int:
                 min(result["seconds"] for result in results),
                 max(result["seconds"] for result in results),
                 ready_sec,
-                verdict,
+                told,
             ]
         ],
     )
-    if args.json:
-        about = {"version": version(), "python": platform.python_version(), "megabytes": args.megabytes}
-        args.json.write_text(json.dumps({"about": about, "runs": results}, indent=1) + "\n")
-    faults = [result["fault"] for result in results if result["fault"]]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return end(args.json, {"runs": results}, [result["fault"] for result in results], megabytes=args.megabytes)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ all the time: how many closed segments were there at most, waiting for a sealer 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import shutil
 import statistics
 import sys
@@ -23,10 +21,11 @@ from typing import Any
 from environments import HERE
 from measure import measure_streamsvc
 from processes import become_reaper
-from recorder import scratch_folder, version
+from recorder import scratch_folder
 from segments import Traffic, write_segment
 from sources import MESSAGES_STEP, Setup, make_certificates
 from table import print_table
+from verdicts import end, verdict
 
 from streamsvc.persistence.layout import DataFolder, SegmentName
 from streamsvc.persistence.seal import seal_segment
@@ -95,9 +94,6 @@ def main() -> int:
     waiting = max(run["segments_waiting_max"] for run in recorded)
     rate = statistics.median(run["rate_journal"] for run in recorded)
 
-    def verdict(*, is_reached: bool) -> str:
-        return "reached" if is_reached else "NOT reached"
-
     print_table(
         ["", "measured", "wanted", ""],
         [
@@ -121,12 +117,7 @@ def main() -> int:
             ],
         ],
     )
-    if args.json:
-        about = {"version": version(), "python": platform.python_version()}
-        args.json.write_text(json.dumps({"about": about, "sealed": sealed, "recorded": recorded}, indent=1) + "\n")
-    faults = [run["fault"] for run in recorded if run["fault"]]
-    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
-    return 1 if faults else 0
+    return end(args.json, {"sealed": sealed, "recorded": recorded}, [run["fault"] for run in recorded])
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ class PacedSource:
     def __init__(
         self, port: int, rate: float, streams: int, certificates: tuple[Path, Path, Path] | None, *options: object
     ) -> None:
+        self.port = port
         command = [sys.executable, HERE / "paced_source.py", "--port", port, "--rate", rate, "--streams", streams]
         command += options
         if certificates is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import ssl
+import time
 
 import attrs
 import pytest
@@ -303,3 +304,17 @@ def contexts(tmp_path_factory):
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("exchange.test", "127.0.0.1").configure_cert(server_context)
     return server_context, make_client_context(ca_file)
+
+
+@pytest.fixture
+def wiring(contexts, doubles):
+    """For real sockets, with a real clock."""
+    settings = doubles.settings()
+    return Wiring(
+        dial=trio.open_tcp_stream,
+        ssl_context=contexts[1],
+        tick=ReadTick(settings.read_tick_ms),
+        wall_ns=time.time_ns,
+        rng=random.Random(),
+        settings=settings,
+    )

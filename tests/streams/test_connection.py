@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 from wsproto.events import Ping, TextMessage
 
+from streamsvc.batch import Batch
 from streamsvc.errors import ConnectionFaultError
 from streamsvc.schema import Kind
 from streamsvc.streams.connection import Connection
@@ -165,6 +166,19 @@ async def test_disk_stalled_for_five_minutes(autojump_clock, attempt, exchange, 
     assert ("shed", 20) == (it.fault.cause, round(it.ended_after_sec))
     assert [] == it.port.messages
     assert [b'{"n":0}', b'{"n":1}'] == it.port.shed_messages[:2]
+
+
+async def test_what_is_read_at_a_tick_does_not_overtake_what_waits_for_room(autojump_clock, attempt, nursery):
+    """There is room again, and the task that waited for it has not run yet."""
+    it = attempt()
+    it.port.room = trio.Event()
+    nursery.start_soon(it.run)
+    await trio.sleep(5)
+    it.port.room.set()
+    assert it.port.has_room
+    assert not it.connection._take_at_once(Batch([b'{"n":99}'], 0, 8))
+    await trio.sleep(0.1)
+    assert b'{"n":0}' == it.port.messages[0]
 
 
 async def test_cancelled_while_there_is_no_room(autojump_clock, attempt):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import functools
-import random
 import socket
-import time
 
 import pytest
 import trio
 from trio_websocket import ConnectionClosed, serve_websocket
 
 from streamsvc.errors import ConnectionFaultError
-from streamsvc.streams.tick import ReadTick
-from streamsvc.streams.transport import Wiring, open_transport
+from streamsvc.streams.transport import open_transport
 
 COUNT = 2000
 LONG = "x" * 200_000
@@ -42,18 +39,6 @@ async def serve(nursery):
         return (await nursery.start(run)).port
 
     return start
-
-
-@pytest.fixture
-def wiring(contexts, doubles):
-    return Wiring(
-        dial=trio.open_tcp_stream,
-        ssl_context=contexts[1],
-        tick=ReadTick(2),
-        wall_ns=time.time_ns,
-        rng=random.Random(),
-        settings=doubles.settings(),
-    )
 
 
 async def converse(url, wiring):

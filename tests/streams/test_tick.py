@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import socket
-import time
 from itertools import pairwise
 
 import pytest
@@ -16,7 +14,7 @@ from streamsvc.errors import ConnectionFaultError
 from streamsvc.streams.nowait import nowait_reader
 from streamsvc.streams.tick import ReadTick
 from streamsvc.streams.tls import open_tls
-from streamsvc.streams.transport import Wiring, open_transport
+from streamsvc.streams.transport import open_transport
 
 
 async def test_who_looks_is_asked_at_every_tick_until_it_has_seen_enough(autojump_clock):
@@ -71,6 +69,18 @@ async def test_work_at_a_tick_makes_no_pause_longer(mock_clock):
     mock_clock.autojump_threshold = 0
     await tick.wait(look)
     assert [1, 1] == [round(later - earlier, 6) for earlier, later in pairwise(times)]
+
+
+async def test_the_pause_is_a_quarter_where_much_comes(autojump_clock):
+    tick, times = ReadTick(1000), []
+
+    def look():
+        times.append(trio.current_time())
+        tick.saw([0, 7000, 1600, 1500, 7000][len(times) - 1])
+        return len(times) < 5
+
+    await tick.wait(look)
+    assert [1, 0.25, 0.25, 1] == [round(later - earlier, 6) for earlier, later in pairwise(times)]
 
 
 @pytest.fixture
@@ -171,18 +181,6 @@ def talking(nursery):
         return f"ws://127.0.0.1:{server.port}/stream?streams=x"
 
     return start
-
-
-@pytest.fixture
-def wiring(contexts, doubles):
-    return Wiring(
-        dial=trio.open_tcp_stream,
-        ssl_context=contexts[1],
-        tick=ReadTick(4),
-        wall_ns=time.time_ns,
-        rng=random.Random(),
-        settings=doubles.settings(),
-    )
 
 
 async def test_what_comes_one_by_one_is_delivered_in_order_however_often_nobody_takes_it(talking, wiring):
