@@ -260,11 +260,15 @@ def export_raw_command(  # noqa: PLR0913 - a command's arguments
 
 @app.command()
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--where", "wheres", multiple=True, metavar="FIELD=VALUE", help="Only such; entry.side for nested fields.")
+@click.option(
+    "--where", "wheres", multiple=True, metavar="FIELD=VALUE", help="Only such; entry.side for nested fields."
+)
 @click.option("--last", type=click.IntRange(min=1), help="Only the last so many; in a terminal 20 if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 @click.option("--follow", is_flag=True, help="Go on with what is written from now on, as JSON; Ctrl-C ends it.")
-@click.option("--to-parquet", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write them to this file.")
+@click.option(
+    "--to-parquet", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write them to this file."
+)
 def trades(  # noqa: PLR0913 - a command's arguments
     path: Path, wheres: tuple[str, ...], *, last: int | None, as_json: bool, follow: bool, target: Path | None
 ) -> int:

@@ -262,7 +262,9 @@ def write_records(
         for name, kind in schema.items():
             values = columns[name]
             if kind == "timestamp":
-                made[name] = pd.Series(pd.to_datetime(pd.array(values, dtype="Int64"), unit="ns"), dtype="datetime64[ns]")
+                made[name] = pd.Series(
+                    pd.to_datetime(pd.array(values, dtype="Int64"), unit="ns"), dtype="datetime64[ns]"
+                )
             else:
                 made[name] = pd.Series(list(values), dtype=_NULLABLE_DTYPES[kind])
         return pd.DataFrame(made)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from streamsvc.log import logger
 from streamsvc.recorder.pending import PendingTrades, read_pending, write_pending
-from streamsvc.recorder.trade_file import FileLock
+from streamsvc.recorder.trade_file import DISK_FAULTS, FileLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,18 @@ class Pairs:
         """Whether the file holds what it should."""
         return self._kept_version == self.trades.version
 
+    async def strike_out(self, trade_ids: frozenset[str]) -> bool:
+        """The records of these are on the disk: have them out of the file; False: it could not be replaced now."""
+        self.trades.settle(trade_ids)
+        if self.is_kept:
+            return True
+        try:
+            await self.keep()
+        except DISK_FAULTS as fault:
+            logger.warning("pending_trades_not_kept", file=str(self._path), error=str(fault))
+            return False
+        return True
+
     async def keep(self) -> None:
         """Have what is open now in the file, and on the disk.
 
@@ -67,6 +80,8 @@ class Pairs:
             DiskFullError: the same.
         """
         wanted = self.trades.version
+        if self.is_kept:
+            return
         async with self._one_at_a_time:
             if self._kept_version >= wanted:
                 return

@@ -46,7 +46,7 @@ class Compressor:
         self.ended = trio.Event()
 
     def ask(self, *, is_last: bool = False) -> None:
-        """There may be something to do; after `is_last` there will be nothing more."""
+        """There may be something to do; after what there is at `is_last` there will be nothing more."""
         self._is_last |= is_last
         self._asked.set()
 
@@ -58,10 +58,12 @@ class Compressor:
         """Work until there will be nothing more."""
         try:
             await self._run_blocking(clean, self._options.trades_file, self._files)
-            while not self._is_last:
+            is_last = False
+            while not is_last:
                 await self._asked.wait()
                 self._asked = trio.Event()
-                if not await self._work():
+                is_last = self._is_last
+                if not await self._work() and not is_last:
                     with trio.move_on_after(_RETRY_SEC):
                         await self._asked.wait()
                     self._asked.set()

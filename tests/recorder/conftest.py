@@ -4,7 +4,7 @@ from recorder_support import Rig
 
 
 @pytest.fixture
-def rig(tmp_path, autojump_clock):
+def rig(tmp_path):
     return Rig(tmp_path)
 
 

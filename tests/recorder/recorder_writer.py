@@ -1,5 +1,6 @@
 """A process that records numbers until it is killed, and says after each flush up to which they are on the disk."""
 
+import os
 import sys
 
 import trio
@@ -22,7 +23,7 @@ async def main(path, pending):
             for _ in range(n % 37 + 1):
                 await recorder.write_trade({"n": n, "text": "x" * (n % 200)})
                 n += 1
-            trade_id = f"T{n}"
+            trade_id = f"T{n}-{os.getpid()}"  # A number comes again after a kill; an id does not.
             await recorder.open_trade(trade_id, {"at": n})
             print("opened", trade_id, flush=True)
             if n % 3:

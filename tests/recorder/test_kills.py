@@ -41,9 +41,7 @@ def test_fifty_kills(tmp_path):
         assert list(range(len(numbers))) == numbers
         assert len(numbers) > confirmed
     run_until_killed(tmp_path, 0.2)  # It closes what was open at its start.
-    closed = Counter(
-        record["trade_id"] for record in read_trades(tmp_path / "trades.jsonl") if "trade_id" in record
-    )
+    closed = Counter(record["trade_id"] for record in read_trades(tmp_path / "trades.jsonl") if "trade_id" in record)
     assert {1} == set(closed.values())
     assert not set(opened) - closed.keys()
     assert len(opened) > KILLS

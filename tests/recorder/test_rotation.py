@@ -10,6 +10,7 @@ from recorder_support import BEGIN, NO_ROOM, in_line
 
 from streamsvc.errors import DamagedError
 from streamsvc.recorder import follow_trades, open_trade_recorder, read_trades
+from streamsvc.recorder.compression import compress
 from streamsvc.recorder.names import RotatedName, rotated_files, rotated_path
 
 SMALL = {"rotation_size_mb": 0.001, "flush_interval_sec": 100}
@@ -30,7 +31,7 @@ def test_names():
     assert RotatedName("20251104_152030", 9) < RotatedName("20251104_152030", 10)
 
 
-async def test_a_file_that_is_large_enough_is_rotated(rig):
+async def test_a_file_that_is_large_enough_is_rotated(rig, autojump_clock):
     """It gets the time as its name, then becomes smaller."""
     async with rig.open(**SMALL) as recorder:
         await write(recorder, range(3))
@@ -44,7 +45,7 @@ async def test_a_file_that_is_large_enough_is_rotated(rig):
     assert 3 == packed.count(b"\n")
 
 
-async def test_many_rotations_in_a_second(rig):
+async def test_many_rotations_in_a_second(rig, autojump_clock):
     """No file is written over."""
     async with rig.open(**SMALL, enable_compression=False) as recorder:
         await write(recorder, range(36))
@@ -54,7 +55,7 @@ async def test_many_rotations_in_a_second(rig):
     assert list(range(36)) == rig.numbers()
 
 
-async def test_a_clock_that_is_set_back(rig):
+async def test_a_clock_that_is_set_back(rig, autojump_clock):
     """Order is that of writing."""
     async with rig.open(**SMALL) as recorder:
         for n in range(12):
@@ -63,7 +64,7 @@ async def test_a_clock_that_is_set_back(rig):
     assert list(range(12)) == rig.numbers()
 
 
-async def test_names_of_others_are_left_alone(rig):
+async def test_names_of_others_are_left_alone(rig, autojump_clock):
     for name in ("trades_.jsonl", "trades_20251104.jsonl", "trades_20251104_152030.csv", "other_20251104_152030.jsonl"):
         (rig.folder / name).write_text("{}")
     async with rig.open(**SMALL, keep_files=1) as recorder:
@@ -71,7 +72,7 @@ async def test_names_of_others_are_left_alone(rig):
     assert 4 == len([path for path in rig.folder.iterdir() if path.read_bytes() == b"{}"])
 
 
-async def test_a_crash_while_a_file_is_compressed(rig):
+async def test_a_crash_while_a_file_is_compressed(rig, autojump_clock):
     """The next opening finishes it: what was half done is made again, what was done twice is there once."""
     plain = "".join(f'{{"n":{n}}}\n' for n in range(3))
     (rig.folder / "trades_20251104_152028.jsonl").write_text(plain.replace('"n":', '"n":1'))
@@ -86,7 +87,7 @@ async def test_a_crash_while_a_file_is_compressed(rig):
     assert ["trades.jsonl", "trades_20251104_152028.jsonl.gz", "trades_20251104_152029.jsonl.gz"] == rig.names()
 
 
-async def test_rotation_that_fails(rig, log):
+async def test_rotation_that_fails(rig, log, autojump_clock):
     """It goes on with the same file, and tries again later."""
     rig.disk.faults["replace"] = [NO_ROOM]
     async with rig.open(**SMALL) as recorder:
@@ -99,7 +100,7 @@ async def test_rotation_that_fails(rig, log):
     assert 1 == len(log.events("trade_file_not_rotated"))
 
 
-async def test_compression_that_fails(rig, log):
+async def test_compression_that_fails(rig, log, autojump_clock):
     """The plain file stays until it works."""
     async with rig.open(**SMALL) as recorder:
         rig.disk.faults["replace"] = [None, NO_ROOM]
@@ -111,11 +112,11 @@ async def test_compression_that_fails(rig, log):
     assert 1 == len(log.events("trade_files_not_compressed"))
 
 
-async def test_leaving_waits_for_compression_under_a_limit(rig, log):
+async def test_leaving_waits_for_compression_under_a_limit(rig, log, autojump_clock):
     """It says what it has left undone, and the next recorder does it."""
 
     async def slow(function, *arguments):
-        if function.__name__ == "compress":
+        if function is compress:
             await trio.sleep(30)
         return await in_line(function, *arguments)
 
@@ -132,7 +133,7 @@ async def test_leaving_waits_for_compression_under_a_limit(rig, log):
 
 
 @pytest.mark.parametrize("is_compressed", [True, False])
-async def test_so_many_files_are_kept(rig, log, is_compressed):
+async def test_so_many_files_are_kept(rig, log, is_compressed, autojump_clock):
     async with rig.open(**SMALL, keep_files=2, enable_compression=is_compressed) as recorder:
         await write(recorder, range(12))
         await trio.sleep(1)
@@ -140,7 +141,7 @@ async def test_so_many_files_are_kept(rig, log, is_compressed):
     assert 2 == sum(len(event["files"]) for event in log.events("trade_files_removed"))
 
 
-async def test_files_are_kept_for_so_many_days(rig):
+async def test_files_are_kept_for_so_many_days(rig, autojump_clock):
     for day in range(1, 4):
         (rig.folder / f"trades_2025110{day}_152031.jsonl").write_text(f'{{"n":{day}}}\n')
     async with rig.open(keep_days=2):
@@ -148,7 +149,7 @@ async def test_files_are_kept_for_so_many_days(rig):
     assert [2, 3] == [record["n"] for record in rig.records()] or [3] == rig.numbers()
 
 
-async def test_reading_while_files_are_rotated_and_compressed(rig):
+async def test_reading_while_files_are_rotated_and_compressed(rig, autojump_clock):
     """Every record once, in order, whatever happens under the reader."""
     async with rig.open(**SMALL) as recorder:
         await write(recorder, range(7))
@@ -161,7 +162,7 @@ async def test_reading_while_files_are_rotated_and_compressed(rig):
         assert list(range(40)) == seen
 
 
-async def test_following(rig):
+async def test_following(rig, autojump_clock):
     """What is there, and then what comes, over rotations."""
     seen = []
 
@@ -189,8 +190,7 @@ async def test_following(rig):
                 raise EnoughError
 
         follower = follow_trades(rig.path, sleep=go_on)
-        for _ in range(written):
-            seen.append(next(follower)["n"])
+        seen += [next(follower)["n"] for _ in range(written)]
     assert list(range(written)) == seen[-written:]
 
 
