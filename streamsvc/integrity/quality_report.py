@@ -14,6 +14,7 @@ from streamsvc.integrity.latency_histogram import PERCENTILES
 from streamsvc.integrity.quality_results import percent
 from streamsvc.integrity.rebuild import time_text
 from streamsvc.integrity.timeline import drawn, legend, ruler
+from streamsvc.persistence.files import DISK_FAULTS, written_whole
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.terminal import Console, console, plain_console, table
 
@@ -56,23 +57,12 @@ def write_report(quality: DayQuality, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for suffix, data in ((".json", quality_json(quality) + b"\n"), (".txt", text.getvalue().encode())):
             target = folder / f"{quality.date}{suffix}"
-            _replace(target, data)
+            with written_whole(target, part=target.with_name(f".{target.name}.{os.getpid()}")) as file:
+                file.write(data)
             written.append(target)
-    except OSError as fault:
+    except DISK_FAULTS as fault:
         raise UsageError(f"the report cannot be written: {fault}") from fault
     return written
-
-
-def _replace(target: Path, data: bytes) -> None:
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def print_quality(quality: DayQuality) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from streamsvc.errors import DiskFullError
@@ -17,6 +17,10 @@ from streamsvc.errors import DiskFullError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import IO
+
+DISK_FAULTS = (OSError, DiskFullError)
+"""What a disk raises that does not take something."""
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
@@ -99,3 +103,30 @@ class Files:
         """Free space for us on the disk of a folder."""
         status = os.statvfs(folder)
         return status.f_bavail * status.f_frsize
+
+
+@contextmanager
+def written_whole(path: Path, files: Files | None = None, *, part: Path | None = None) -> Iterator[IO[bytes]]:
+    """A file that appears under its name whole, on the disk, or not at all; what had the name is replaced. Blocks.
+
+    Args:
+        path: Its name.
+        files: The disk; the real one if not given.
+        part: Where it is written before; what is there is written over. `….part` if not given.
+
+    Raises:
+        OSError: what had the name is there as it was, unless it was the last step, the sync of the folder.
+        DiskFullError: the same, for want of room.
+    """
+    files, part = files or Files(), part or path.with_name(f"{path.name}.part")
+    try:
+        with no_room_mapped(), part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        files.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            files.unlink(part)
+        raise
+    files.sync_folder(path.parent)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import attrs
 from streamsvc.errors import DamagedError, UsageError
 from streamsvc.persistence.catalogue_reading import ReadingCatalogue
 from streamsvc.persistence.compaction_names import encoded_symbol
-from streamsvc.persistence.files import no_room_mapped
+from streamsvc.persistence.files import no_room_mapped, written_whole
 from streamsvc.persistence.journal import Damage
 from streamsvc.persistence.layout import DataFolder
 from streamsvc.persistence.raw_lines import LineReader
@@ -243,19 +242,11 @@ def _day_of(date: str) -> int:
 def _write(target: Path, lines: Iterable[bytes]) -> None:
     """Write a file beside its name, and rename it when it is whole."""
     target.parent.mkdir(exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with part.open("wb") as raw:
-            # Without a name and a time, so that the same lines are the same file.
-            with (
-                gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0) as packed,
-                # A line a call would cost more than its compression.
-                io.BufferedWriter(packed, _BUFFER_BYTES) as file,
-            ):
-                file.writelines(lines)
-            raw.flush()
-            os.fsync(raw.fileno())
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with (
+        written_whole(target, part=target.with_name(f".{target.name}.part")) as raw,
+        # Without a name and a time, so that the same lines are the same file.
+        gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0) as packed,
+        # A line a call would cost more than its compression.
+        io.BufferedWriter(packed, _BUFFER_BYTES) as file,
+    ):
+        file.writelines(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,8 @@ import attrs
 import msgspec
 
 from streamsvc.errors import UsageError
-from streamsvc.persistence.files import Files
+from streamsvc.persistence.files import written_whole
 from streamsvc.recorder.flat import cell_of, flatten, schema_of
-from streamsvc.recorder.names import beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -100,14 +98,6 @@ def write_parquet(read: Callable[[], Iterator[dict[str, Any]]], target: Path) ->
         {name: [cell_of(row.get(name), kind) for row in group] for name, kind in schema.items()}
         for group in iter(lambda: list(islice(rows, ROWS_PER_GROUP)), [])
     )
-    part = beside(target, ".part")
-    try:
-        with part.open("wb") as file:
-            write_records(file, schema, groups)
-            file.flush()
-            os.fsync(file.fileno())
-        Files().replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    Files().sync_folder(target.absolute().parent)
+    with written_whole(target.absolute()) as file:
+        write_records(file, schema, groups)
     return count

@@ -6,24 +6,28 @@ after a crash, every record is in a file with a final name.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from streamsvc.recorder.names import GZ, PART, beside, rotated_files, unfinished_files
+from streamsvc.persistence.files import written_whole
+from streamsvc.recorder.names import GZ, beside, rotated_files, unfinished_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
+    from typing import IO
 
     from streamsvc.persistence.files import Files
     from streamsvc.recorder.names import RotatedFile
 
 _LEVEL = 6
 _STEP_BYTES = 1 << 20
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for the compression any more."""
 
 
 def clean(live: Path, files: Files) -> None:
@@ -48,23 +52,24 @@ def compress(rotated: RotatedFile, files: Files, is_over: Callable[[], bool]) ->
         DiskFullError: the same.
     """
     target = beside(rotated.path, GZ)
-    part = beside(target, PART)
     try:
-        with rotated.path.open("rb") as plain, part.open("wb") as raw:
-            with gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as packed:
-                while block := plain.read(_STEP_BYTES):
-                    if is_over():
-                        return False
-                    packed.write(block)
-            raw.flush()
-            os.fsync(raw.fileno())
-        files.replace(part, target)
-        files.sync_folder(target.parent)
-        files.unlink(rotated.path)
-    finally:
-        with contextlib.suppress(OSError):
-            files.unlink(part)
+        with (
+            rotated.path.open("rb") as plain,
+            written_whole(target, files) as raw,
+            gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as packed,
+        ):
+            packed.writelines(_steps(plain, is_over))
+    except _GivenUpError:
+        return False
+    files.unlink(rotated.path)
     return True
+
+
+def _steps(plain: IO[bytes], is_over: Callable[[], bool]) -> Iterator[bytes]:
+    while step := plain.read(_STEP_BYTES):
+        if is_over():
+            raise _GivenUpError
+        yield step
 
 
 def remove_old(live: Path, files: Files, keep_files: int | None, keep_days: float | None, now: datetime) -> list[Path]:

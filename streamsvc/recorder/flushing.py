@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from streamsvc.log import logger
+from streamsvc.persistence.files import DISK_FAULTS
 from streamsvc.recorder.buffer import Buffer
 from streamsvc.recorder.faults import NotWrittenError, RecorderClosedError, RecordError
 from streamsvc.recorder.statistics import RecorderStatistics
-from streamsvc.recorder.trade_file import DISK_FAULTS, TradeFile
+from streamsvc.recorder.trade_file import TradeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

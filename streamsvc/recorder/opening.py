@@ -11,7 +11,7 @@ import trio
 
 from streamsvc.errors import UsageError
 from streamsvc.log import logger
-from streamsvc.persistence.files import Files
+from streamsvc.persistence.files import DISK_FAULTS, Files
 from streamsvc.recorder.compression import waiting
 from streamsvc.recorder.encoding import unstructure
 from streamsvc.recorder.faults import NotWrittenError
@@ -20,7 +20,6 @@ from streamsvc.recorder.options import RecorderOptions
 from streamsvc.recorder.pairs import Pairs
 from streamsvc.recorder.recorder import TradeRecorder
 from streamsvc.recorder.rotated import Compressor
-from streamsvc.recorder.trade_file import DISK_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -71,7 +70,7 @@ async def open_trade_recorder(
                 yield recorder
             finally:
                 try:
-                    await life.finish()
+                    await life.finish()  # noqa: ASYNC102 - it shields itself, under a limit
                 finally:
                     nursery.cancel_scope.cancel()
     finally:
@@ -103,7 +102,7 @@ async def _without_group() -> AsyncIterator[None]:
         alone = group.exceptions[0]
         context = alone.__context__
         try:
-            raise alone
+            raise alone  # noqa: ASYNC123 - its own traceback, cause and context are kept
         finally:
             alone.__context__ = context  # Not the group, of which nobody has heard.
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from streamsvc.log import logger
+from streamsvc.persistence.files import DISK_FAULTS
 from streamsvc.recorder.pending import PendingTrades, read_pending, write_pending
-from streamsvc.recorder.trade_file import DISK_FAULTS, FileLock
+from streamsvc.recorder.trade_file import FileLock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,6 @@ both are there, and the opening strikes those out whose record is found.
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,8 @@ import attrs
 import msgspec
 
 from streamsvc.errors import UsageError
+from streamsvc.persistence.files import written_whole
 from streamsvc.recorder.faults import PairError
-from streamsvc.recorder.names import beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,13 +165,8 @@ def write_pending(path: Path, content: bytes, files: Files) -> None:
         OSError: the old one is there as it was.
         DiskFullError: the same.
     """
-    part = beside(path, ".part")
-    with part.open("wb") as file:
+    with written_whole(path, files) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    files.replace(part, path)
-    files.sync_folder(path.parent)
 
 
 def _time_text(now: datetime) -> str:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from streamsvc.errors import UsageError
+from streamsvc.persistence.files import DISK_FAULTS
 from streamsvc.recorder.encoding import encode_record, encode_records
 from streamsvc.recorder.faults import NotWrittenError
 from streamsvc.recorder.pending import decoded
-from streamsvc.recorder.trade_file import DISK_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

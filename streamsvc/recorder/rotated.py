@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from streamsvc.log import logger
+from streamsvc.persistence.files import DISK_FAULTS
 from streamsvc.recorder.compression import clean, compress, remove_old, waiting
-from streamsvc.recorder.trade_file import DISK_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

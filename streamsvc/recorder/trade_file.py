@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from streamsvc.errors import DiskFullError, UsageError
+from streamsvc.errors import UsageError
 from streamsvc.recorder.names import FIRST, GZ, beside, rotated_files, rotated_path
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamsvc.persistence.files import Files
-
-DISK_FAULTS = (OSError, DiskFullError)
-"""What a disk that does not take records raises."""
 
 _BLOCK_BYTES = 1 << 16
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from streamsvc.integrity.resume import resume
 from streamsvc.log import logger
+from streamsvc.persistence.files import DISK_FAULTS
 from streamsvc.roster.store import left_alone, recorded_of
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ class LastRun:
         intake.chains.resumed(except_for=left_alone(self._recorded, streams) if self._recorded is not None else ())
         try:
             self.keep(recorded_of(streams))
-        except OSError as error:
+        except DISK_FAULTS as error:
             logger.error("symbols_not_kept", detail=str(error))
 
     def keep(self, recorded: Recorded) -> None:
-        """Keep what is recorded now for the next start; raises OSError."""
+        """Keep what is recorded now for the next start; raises what a disk raises."""
         self._store.write(recorded)
 
     def _stream(self, market: Market, kind: Kind, symbol: str) -> Stream:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import trio
 
 from streamsvc.log import logger
+from streamsvc.persistence.files import DISK_FAULTS
 from streamsvc.roster.market_symbols import MarketSymbols
 from streamsvc.roster.store import recorded_of
 from streamsvc.schema import Market
@@ -182,7 +183,7 @@ class Roster:
     async def _keep_recorded(self, streams: Iterable[Stream]) -> None:
         try:
             await self._keep(recorded_of(streams))
-        except OSError as error:
+        except DISK_FAULTS as error:
             logger.error("symbols_not_kept", detail=str(error))
 
     def _tell_left_out(self, market: Market) -> None:

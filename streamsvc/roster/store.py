@@ -8,13 +8,12 @@ hole look like a loss, never a loss like a hole.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING
 
 import attrs
 import msgspec
 
+from streamsvc.persistence.files import written_whole
 from streamsvc.schema import Kind, Market
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ class Store:
 
         Raises:
             OSError: it could not be kept; what was kept before still is.
+            DiskFullError: the same, for want of room.
         """
         tables = {
             market.label: {symbol: sorted(kind.label for kind in kinds) for symbol, kinds in sorted(table.items())}
@@ -85,17 +85,8 @@ class Store:
         content = msgspec.json.encode({"version": _VERSION, **tables})
         if content == self._content:
             return
-        new = self.path.with_suffix(".json.new")
-        try:
-            with new.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise
+        with written_whole(self.path) as file:
+            file.write(content)
         self._content = content
 
 

@@ -1,6 +1,7 @@
 """`streamsvc export-raw`: what was received, once, in the order of receipt, and never something else in its place."""
 
 import gzip
+import os
 
 import attrs
 import pytest
@@ -19,7 +20,7 @@ from persistence_samples import (
 from streamsvc.cli import main
 from streamsvc.errors import DiskFullError, UsageError
 from streamsvc.gap import NOTE_KIND
-from streamsvc.persistence import raw_export, raw_sources
+from streamsvc.persistence import raw_sources
 from streamsvc.persistence.layout import SegmentName
 from streamsvc.persistence.raw_export import Telling, Wanted, export_raw
 from streamsvc.persistence.seal import seal_segment
@@ -252,7 +253,7 @@ def test_a_file_that_could_not_be_written_leaves_nothing_behind(rig, monkeypatch
     def fail(*_):
         raise fault
 
-    monkeypatch.setattr(raw_export.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(DiskFullError if isinstance(fault, OSError) else KeyboardInterrupt):
         rig.export()
     assert {} == rig.files()

@@ -44,8 +44,8 @@ def test_nothing_was_kept(tmp_path):
 def test_a_write_that_fails_leaves_what_was_kept(tmp_path):
     store = Store(tmp_path / NAME)
     store.write(recorded_of([TRADES]))
-    (tmp_path / "symbols.json.new").mkdir()
-    with pytest.raises(OSError, match=r"symbols\.json\.new"):
+    (tmp_path / "symbols.json.part").mkdir()
+    with pytest.raises(OSError, match=r"symbols\.json\.part"):
         store.write(recorded_of([OTHER]))
     assert recorded_of([TRADES]) == Store(tmp_path / NAME).read()
 
