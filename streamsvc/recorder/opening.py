@@ -134,6 +134,8 @@ class _Life:
         except BaseException:
             file.close()
             raise
+        if file.torn_bytes:
+            logger.warning("trades_cut_off", file=str(path), torn_bytes=file.torn_bytes)
         self.compressor.ask()
 
     async def finish(self) -> None:

@@ -74,6 +74,7 @@ class TradeFile:
     Attributes:
         size_bytes: Whole lines in it.
         has_unsynced: Whether some of them may not be on the disk.
+        torn_bytes: How much was cut off from its end, since it was not a whole line.
         doubts: How often a sync failed that lines depend on which are in nobody's memory any more: a disk tells that it
             has lost something once, and says nothing of it at the next sync.
     """
@@ -88,6 +89,7 @@ class TradeFile:
         self.size_bytes = 0
         self.has_unsynced = False
         self.doubts = 0
+        self.torn_bytes = 0
 
     def open(self) -> None:
         """Take the file for this recorder, and cut a torn end off.
@@ -189,7 +191,7 @@ class TradeFile:
     def _open(self) -> None:
         descriptor = self._files.open_to_append(self._path)
         try:
-            cut_torn(self._path, self._files)
+            self.torn_bytes += len(cut_torn(self._path, self._files))
             self._files.sync_folder(self._path.parent)
             self.size_bytes = os.fstat(descriptor).st_size
         except BaseException:

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from streamsvc import __version__
+from streamsvc.recorder.metrics import RecorderMetrics
 from streamsvc.schema import Market
 from streamsvc.web.status import unsynced_age_sec
 
@@ -44,6 +45,7 @@ class Metrics:
         self._collector = _Recorder(watched, is_per_symbol=is_per_symbol)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._collector)
+        self._registry.register(RecorderMetrics())
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
