@@ -263,7 +263,7 @@ def export_raw_command(  # noqa: PLR0913 - a command's arguments
 @click.option(
     "--where", "wheres", multiple=True, metavar="FIELD=VALUE", help="Only such; entry.side for nested fields."
 )
-@click.option("--last", type=click.IntRange(min=1), help="Only the last so many; in a terminal 20 if not given.")
+@click.option("--last", type=click.IntRange(min=1), help="Only the last so many; 20 for a table.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 @click.option("--follow", is_flag=True, help="Go on with what is written from now on, as JSON; Ctrl-C ends it.")
 @click.option(

@@ -8,8 +8,10 @@ import subprocess
 
 import pytest
 import trio
+from persistence_samples import inline
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamsvc.recorder import open_trade_recorder
 from streamsvc.schema import Kind, Market
 from streamsvc.simulator.market import Activity
 from streamsvc.web.looking import DiskLook, DiskLooks
@@ -111,6 +113,22 @@ async def test_the_number_of_series(world, is_per_symbol, more):
         command = [promtool, "check", "metrics"]
         checked = subprocess.run(command, input=exposition, capture_output=True, check=False)  # noqa: ASYNC221
         assert (0, b"") == (checked.returncode, checked.stdout + checked.stderr)
+
+
+async def test_a_trade_recorder_in_the_same_process(world, tmp_path):
+    """Its statistics are told with the rest, in nine more series."""
+    await world.open_exchange()
+    async with world.recording() as recording:
+        metrics = Metrics(watched_of(world, recording), is_per_symbol=False)
+        before = set(samples_of(metrics.exposition(look_of(recording))))
+        path = tmp_path / "trades.jsonl"
+        async with open_trade_recorder(trades_file=path, run_blocking=inline, flush_interval_sec=1000) as recorder:
+            await recorder.write_trades_batch([{"n": 0}, {"n": 1}])
+            await recorder.write_trade({"n": 2})
+            samples = samples_of(metrics.exposition(look_of(recording)))
+    assert 3 == samples["streamsvc_recorder_writes_total", str(path)]
+    assert 1 == samples["streamsvc_recorder_buffered", str(path)]
+    assert 9 == len(samples.keys() - before)
 
 
 async def test_however_often_somebody_asks_the_disk_is_read_now_and_then(autojump_clock):
