@@ -146,6 +146,8 @@ class _Life:
             with trio.CancelScope(shield=True):
                 await self.flusher.until_written(is_synced=True, wait_sec=limit_sec)
         except NotWrittenError as fault:
+            if not self.flusher.buffer.records:  # It is not known what the disk has, and nobody holds it any more.
+                raise
             raise self._loss(fault) from fault
         finally:
             self.compressor.ask(is_last=True)
