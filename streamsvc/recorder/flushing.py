@@ -72,6 +72,7 @@ class Flusher:
         self.buffer = Buffer()
         self.file = TradeFile(options.trades_file, files)
         self.is_closed = False
+        self._buffer_size = options.buffer_size
         self.ahead_max = options.buffer_size * _BUFFERS_AHEAD
         self._writing = trio.Lock()
         self._arrived, self._filled, self._room = trio.Event(), trio.Event(), trio.Event()
@@ -99,9 +100,11 @@ class Flusher:
 
     def take(self, line: bytes, closes: str | None = None) -> None:
         """Take a record, to be written with the next flush."""
-        self.buffer.add(line, 1, closes)
-        self._arrived.set()
-        if self.buffer.queued >= self._options.buffer_size:
+        buffer = self.buffer
+        buffer.add(line, 1, closes)
+        if buffer.queued == 1:
+            self._arrived.set()
+        if buffer.queued >= self._buffer_size:
             self._filled.set()
 
     def close(self) -> None:

@@ -52,6 +52,7 @@ class TradeRecorder:
         unstructure: Unstructure,
     ) -> None:
         self._options = options
+        self._buffer_size, self._bytes_max = options.buffer_size, options.buffer_bytes_max
         self._flusher = flusher
         self._buffer = flusher.buffer
         self._pairs = pairs
@@ -79,10 +80,10 @@ class TradeRecorder:
             await flusher.let_write()
         await trio.lowlevel.checkpoint_if_cancelled()
         line = encode_record(record, self._unstructure)
-        if flusher.is_closed or buffer.size_bytes + len(line) > self._options.buffer_bytes_max:
+        if flusher.is_closed or buffer.size_bytes + len(line) > self._bytes_max:
             await flusher.wait_room(len(line))
         flusher.take(line)
-        if buffer.queued % self._options.buffer_size == 0:
+        if buffer.queued % self._buffer_size == 0:
             await trio.lowlevel.cancel_shielded_checkpoint()  # So that a loop of writes lets the flushing begin.
 
     async def write_trades_batch(self, records: Sequence[Record]) -> None:
@@ -94,7 +95,7 @@ class TradeRecorder:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         lines = encode_records(records, self._unstructure)
-        if self._flusher.is_closed or self._buffer.size_bytes + len(lines) > self._options.buffer_bytes_max:
+        if self._flusher.is_closed or self._buffer.size_bytes + len(lines) > self._bytes_max:
             await self._flusher.wait_room(len(lines))
         if not records:
             return
@@ -147,7 +148,7 @@ class TradeRecorder:
         text = encode_record(exit, self._unstructure)
         entry = pairs.trades.require(trade_id)
         size = len(entry.entry) + len(text) + len(trade_id) + _JOINED_BYTES_MORE
-        if self._buffer.size_bytes + size > self._options.buffer_bytes_max:
+        if self._buffer.size_bytes + size > self._bytes_max:
             await self._flusher.wait_room(size)
         self._flusher.take(pairs.trades.close(trade_id, text[:-1], self._now()), trade_id)
 

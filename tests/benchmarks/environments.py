@@ -26,6 +26,7 @@ ENVIRONMENT_OF_PEER = {
     "nautilus": "nautilus",
     "plain_loop": "plain-loop",
     "plot": "plot",
+    "aiofiles": "aiofiles",
 }
 
 
