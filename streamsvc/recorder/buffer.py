@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+_OBJECT_BYTES = 48
+"""What a text takes in memory besides its bytes: small records would else take several times what is allowed."""
+
 
 @attrs.frozen
 class Chunk:
@@ -13,10 +16,12 @@ class Chunk:
         lines: JSON, one record a line.
         records: How many.
         closes: Ids of the trades whose joined records are among them.
+        size_bytes: How much memory they were counted with.
     """
 
     lines: bytes
     records: int
+    size_bytes: int
     closes: frozenset[str]
 
 
@@ -33,6 +38,7 @@ class Buffer:
     def __init__(self) -> None:
         self._lines: list[bytes] = []
         self.queued = 0
+        self._queued_bytes = 0
         self._closes: set[str] = set()
         self._chunk: Chunk | None = None
         self.size_bytes = 0
@@ -48,7 +54,9 @@ class Buffer:
         """Records have come."""
         self._lines.append(lines)
         self.queued += records
-        self.size_bytes += len(lines)
+        size_bytes = len(lines) + _OBJECT_BYTES
+        self._queued_bytes += size_bytes
+        self.size_bytes += size_bytes
         self.accepted += records
         if closes is not None:
             self._closes.add(closes)
@@ -56,7 +64,9 @@ class Buffer:
     def chunk(self) -> Chunk | None:
         """What is to be written next, the same until it is `done`; None: nothing waits."""
         if self._chunk is None and self._lines:
-            self._chunk = Chunk(b"".join(self._lines), self.queued, frozenset(self._closes))
+            lines, closes = b"".join(self._lines), frozenset(self._closes)
+            self._chunk = Chunk(lines, self.queued, self._queued_bytes, closes)
+            self._queued_bytes = 0
             self._lines.clear()
             self._closes.clear()
             self.queued = 0
@@ -65,7 +75,7 @@ class Buffer:
     def done(self) -> None:
         """The chunk is in the file."""
         assert self._chunk is not None
-        self.size_bytes -= len(self._chunk.lines)
+        self.size_bytes -= self._chunk.size_bytes
         self.written += self._chunk.records
         self._chunk = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _ROTATE_RETRY_SEC = 60.0
 _BUFFERS_AHEAD = 8
-"""Times `buffer_size` that writers may be ahead of a disk that works: it costs no speed, and a kill takes no more."""
+"""Times `buffer_size` that may wait behind the chunk that a disk that works is taking: it costs no speed."""
 
 _AT_ONCE_BYTES_MAX = 1 << 18
 """So much is written without a thread where nobody waits for the disk: into the kernel's memory, in some 20 us, where a
@@ -71,7 +72,7 @@ class Flusher:
         self._now = now
         self.buffer = Buffer()
         self.file = TradeFile(options.trades_file, files)
-        self.is_closed = False
+        self.is_closed = self._is_over = False
         self._buffer_size = options.buffer_size
         self.ahead_max = options.buffer_size * _BUFFERS_AHEAD
         self._writing = trio.Lock()
@@ -120,6 +121,19 @@ class Flusher:
         """
         if self.is_closed:
             raise RecorderClosedError(f"the recorder of {self._options.trades_file} is closed: its block has been left")
+
+    async def end(self) -> None:
+        """Let the file go; whoever still calls is refused. Waits for a call that is under way."""
+        with trio.CancelScope(shield=True):
+            async with self._writing:
+                self._is_over = True
+                await self._run_blocking(self.file.close)
+
+    def _require_file(self) -> None:
+        if self._is_over:
+            raise RecorderClosedError(
+                f"the recorder of {self._options.trades_file} has ended, and has said what was lost"
+            )
 
     async def let_write(self) -> None:
         """Wait a little while records come faster than they go to a disk that works."""
@@ -192,16 +206,19 @@ class Flusher:
 
     async def _write_up_to(self, wanted: int, *, is_synced: bool) -> None:
         while self.buffer.written < wanted or (is_synced and self.file.has_unsynced):
-            try:
+            with suppress(*DISK_FAULTS):  # It was told, and is tried again.
                 await self._write_chunk(is_synced=is_synced)
-            except DISK_FAULTS:
+            if trio.current_time() < self._retry_at:
                 await trio.sleep_until(self._retry_at)
 
     async def _write_chunk(self, *, is_synced: bool) -> None:
         """Write what waits, once; then what has to follow it."""
         async with self._writing:
-            chunk = self.buffer.chunk()
+            self._require_file()
             begin = trio.current_time()
+            if begin < self._retry_at:  # Somebody else has failed while this one waited for its turn.
+                return
+            chunk = self.buffer.chunk()
             try:
                 if chunk is None:
                     if is_synced and self.file.has_unsynced:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from streamsvc.recorder.recorder import TradeRecorder
 from streamsvc.recorder.rotated import Compressor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from streamsvc.recorder.encoding import Unstructure
 
@@ -55,7 +55,7 @@ async def open_trade_recorder(
         options: Those of `RecorderOptions`: at least `trades_file`.
 
     Raises:
-        UsageError: an option is wrong, another recorder has the files, or they cannot be used; nothing was touched.
+        UsageError: an option is wrong, another recorder has the files, or they cannot be used; no record was.
         NotWrittenError: at the end of the block; its `lines` are what could not be written.
     """
     life = _Life(_options_of(options), files or Files(), run_blocking, now)
@@ -64,18 +64,15 @@ async def open_trade_recorder(
     _recorders.append(recorder)
     try:
         async with _without_group(), trio.open_nursery() as nursery:
-            nursery.start_soon(life.flusher.run)
-            nursery.start_soon(life.compressor.run)
+            nursery.start_soon(life.run_shielded, life.flusher.run)
+            nursery.start_soon(life.run_shielded, life.compressor.run)
             try:
                 yield recorder
             finally:
-                try:
-                    await life.finish()  # noqa: ASYNC102 - it shields itself, under a limit
-                finally:
-                    nursery.cancel_scope.cancel()
+                await life.finish()  # noqa: ASYNC102 - it shields itself, under a limit
     finally:
         _recorders.remove(recorder)
-        life.close()
+        await life.close()  # noqa: ASYNC102 - it shields itself
 
 
 def open_recorders() -> list[TradeRecorder]:
@@ -115,6 +112,8 @@ class _Life:
     ) -> None:
         self.options = options
         self._run_blocking = run_blocking
+        self._scopes: list[trio.CancelScope] = []
+        self._fault: NotWrittenError | None = None
         self.pairs = None if options.pending_file is None else Pairs(options.pending_file, files, run_blocking)
         self.compressor = Compressor(options, files, run_blocking, now)
         self.flusher = Flusher(
@@ -138,46 +137,61 @@ class _Life:
             logger.warning("trades_cut_off", file=str(path), torn_bytes=file.torn_bytes)
         self.compressor.ask()
 
+    async def run_shielded(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Run until `finish`, whoever cancels before."""
+        with trio.CancelScope(shield=True) as scope:
+            self._scopes.append(scope)
+            await run()
+
     async def finish(self) -> None:
         """Write what waits, and wait for compression, both under a limit, whoever cancels."""
         self.flusher.close()
         limit_sec = self.options.close_sec_max
-        try:
-            with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True):
+            try:
                 await self.flusher.until_written(is_synced=True, wait_sec=limit_sec)
-        except NotWrittenError as fault:
-            if not self.flusher.buffer.records:  # It is not known what the disk has, and nobody holds it any more.
-                raise
-            raise self._loss(fault) from fault
-        finally:
+            except NotWrittenError as fault:
+                self._fault = fault
+            if self.pairs is not None:
+                await self.pairs.strike_out(frozenset())
             self.compressor.ask(is_last=True)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_sec):
+            with trio.move_on_after(limit_sec):
                 await self.compressor.ended.wait()
             self.compressor.give_up()
+        for scope in self._scopes:
+            scope.cancel()
 
-    def _loss(self, fault: NotWrittenError) -> NotWrittenError:
-        path, buffer = self.options.trades_file, self.flusher.buffer
-        logger.error("trades_lost", file=str(path), records=buffer.records, error=str(fault))
-        return NotWrittenError(
-            f"{path}: {buffer.records:,} records could not be written before the end; this error's `lines` are what "
-            f"they are: {fault}",
-            is_held=False,
-            lines=buffer.left(),
-        )
+    async def close(self) -> None:
+        """Let the files go, and tell what was done and what was not.
 
-    def close(self) -> None:
-        """Let the files go, and tell what was done and what was not."""
-        options = self.options
-        self.flusher.file.close()
+        Raises:
+            NotWrittenError: its `lines` are not in the file; or it is not known what the disk has.
+        """
+        await self.flusher.end()
         if self.pairs is not None:
             self.pairs.close()
-        left = len(waiting(options.trades_file)) if options.enable_compression else 0
-        done = self.flusher.statistics()
-        tell = logger.warning if left else logger.info
-        tell(
-            "trade_recorder_closed",
-            file=str(options.trades_file),
-            records=done.total_writes - done.buffered,
-            rotations=done.total_rotations,
-            uncompressed_files=left,
+        options, done = self.options, self.flusher.statistics()
+        with suppress(OSError):
+            left = len(waiting(options.trades_file)) if options.enable_compression else 0
+            tell = logger.warning if left else logger.info
+            tell(
+                "trade_recorder_closed",
+                file=str(options.trades_file),
+                records=done.total_writes - done.buffered,
+                rotations=done.total_rotations,
+                uncompressed_files=left,
+            )
+        if done.buffered:
+            raise self._loss(done.buffered) from self._fault
+        if self._fault is not None and not self._fault.is_held:
+            raise self._fault
+
+    def _loss(self, records: int) -> NotWrittenError:
+        path = self.options.trades_file
+        logger.error("trades_lost", file=str(path), records=records, error=str(self._fault))
+        return NotWrittenError(
+            f"{path}: {records:,} records could not be written before the end; this error's `lines` are what they "
+            f"are: {self._fault}",
+            is_held=False,
+            lines=self.flusher.buffer.left(),
         )

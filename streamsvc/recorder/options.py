@@ -69,8 +69,8 @@ class RecorderOptions:
     keep_files: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count(1, 1_000_000)))
     keep_days: float | None = attrs.field(default=None, validator=attrs.validators.optional(_between(0.001, 100_000)))
     buffer_mb_max: float = attrs.field(default=64, validator=_between(0.001, 10_000))
-    wait_sec_max: float = attrs.field(default=30.0, validator=_between(0.0, 3600))
-    close_sec_max: float = attrs.field(default=30.0, validator=_between(0.0, 3600))
+    wait_sec_max: float = attrs.field(default=30.0, validator=_between(0.01, 3600))
+    close_sec_max: float = attrs.field(default=30.0, validator=_between(0.01, 3600))
 
     @trades_file.validator
     def _check_trades_file(self, _field: Any, path: Path) -> None:

@@ -87,5 +87,9 @@ class Pairs:
             if self._kept_version >= wanted:
                 return
             version, content = self.trades.version, self.trades.encode()
-            await self._run_blocking(write_pending, self._path, content, self._files)
+            await self._run_blocking(self._write, content)
             self._kept_version = version
+
+    def _write(self, content: bytes) -> None:
+        self._lock.keep()
+        write_pending(self._path, content, self._files)

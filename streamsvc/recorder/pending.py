@@ -64,7 +64,7 @@ class PendingTrades:
     closing: dict[str, Entry] = attrs.field(factory=dict)
     version: int = 0
 
-    def add(self, trade_id: str, entry: bytes, now: datetime) -> None:
+    def add(self, trade_id: str, entry: bytes, now: datetime) -> Entry:
         """Open a trade.
 
         Raises:
@@ -73,13 +73,15 @@ class PendingTrades:
         if trade_id in self.open:
             opened_at = self.open[trade_id].opened_at
             raise PairError(trade_id, f"trade {trade_id} is open already, since {opened_at}; close it first")
-        self.open[trade_id] = Entry(_time_text(now), msgspec.Raw(entry))
+        added = self.open[trade_id] = Entry(_time_text(now), msgspec.Raw(entry))
         self.version += 1
+        return added
 
-    def take_back(self, trade_id: str) -> None:
+    def take_back(self, trade_id: str, entry: Entry) -> None:
         """It could not be kept."""
-        self.open.pop(trade_id, None)
-        self.version += 1
+        if self.open.get(trade_id) is entry:
+            del self.open[trade_id]
+            self.version += 1
 
     def close(self, trade_id: str, exit_: bytes, now: datetime) -> bytes:
         """Close a trade; returns the record that joins entry and exit, as a line.

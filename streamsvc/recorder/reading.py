@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from streamsvc.errors import DamagedError
-from streamsvc.recorder.names import FIRST, RotatedFile, rotated_files
+from streamsvc.recorder.names import FIRST, GZ, RotatedFile, beside, rotated_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,9 +95,10 @@ class _Walk:
                 yield from self._live_records(self._file)
                 if has_name:
                     return
-                self.close()
-                if (rotated := self._next_rotated()) is not None:  # It is the one that was read here.
+                rotated = self._next_rotated()
+                if rotated is not None and _is_same(rotated, self._file):
                     self._passed = rotated.name
+                self.close()
             elif (rotated := self._next_rotated()) is not None:
                 with suppress(FileNotFoundError):  # It was compressed or removed meanwhile.
                     yield from self._rotated_records(rotated)
@@ -151,3 +152,20 @@ class _Walk:
             self._on_damage(DamagedError(f"{path}, line {number}: {fault}"))
         else:
             yield record
+
+
+def _is_same(rotated: RotatedFile, read: BinaryIO) -> bool:
+    """Whether a rotated file is the one that was read as the live one: retention may have removed that."""
+    with suppress(FileNotFoundError):
+        if not rotated.is_compressed:
+            return os.path.samestat(rotated.path.stat(), os.fstat(read.fileno()))
+    packed = rotated.path if rotated.is_compressed else beside(rotated.path, GZ)  # It was compressed meanwhile.
+    try:
+        with packed.open("rb") as raw, gzip.open(raw) as file:
+            first = file.readline()
+            raw.seek(-4, os.SEEK_END)  # The plain size modulo 2^32 (RFC 1952).
+            size = int.from_bytes(raw.read(4), "little")
+    except (OSError, *_GZ_ERRORS):
+        return False
+    read.seek(0)
+    return first == read.readline() and size == os.fstat(read.fileno()).st_size % 2**32

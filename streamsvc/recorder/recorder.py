@@ -123,16 +123,19 @@ class TradeRecorder:
         await trio.lowlevel.checkpoint_if_cancelled()
         pairs = self._require_pairs()
         text = encode_record(entry, self._unstructure)
-        if trade_id in pairs.trades.closing:  # One id can be in the pending file once.
-            await self.flush()
-        pairs.trades.add(trade_id, text[:-1], self._now())
+        while trade_id in pairs.trades.closing:  # One id can be in the pending file once.
+            try:
+                await self.flush()
+            except NotWrittenError as fault:
+                raise NotWrittenError(f"trade {trade_id} could not be opened: {fault}", is_held=False) from fault
+        entry_kept = pairs.trades.add(trade_id, text[:-1], self._now())
         try:
             await pairs.keep()
         except DISK_FAULTS as fault:
-            pairs.trades.take_back(trade_id)
+            pairs.trades.take_back(trade_id, entry_kept)
             raise NotWrittenError(f"trade {trade_id} could not be opened: {fault}", is_held=False) from fault
         except BaseException:
-            pairs.trades.take_back(trade_id)
+            pairs.trades.take_back(trade_id, entry_kept)
             raise
 
     async def close_trade(self, trade_id: str, exit: Record) -> None:  # noqa: A002 - the field's word

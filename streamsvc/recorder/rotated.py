@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -13,8 +14,10 @@ from streamsvc.recorder.compression import clean, compress, remove_old, waiting
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from streamsvc.persistence.files import Files
+    from streamsvc.recorder.names import RotatedFile
     from streamsvc.recorder.options import RecorderOptions
 
 _RETRY_SEC = 60.0
@@ -42,6 +45,7 @@ class Compressor:
         self._asked = trio.Event()
         self._is_last = False
         self._is_over = False
+        self._is_clean = False
         self.total = 0
         self.ended = trio.Event()
 
@@ -57,7 +61,6 @@ class Compressor:
     async def run(self) -> None:
         """Work until there will be nothing more."""
         try:
-            await self._run_blocking(clean, self._options.trades_file, self._files)
             is_last = False
             while not is_last:
                 await self._asked.wait()
@@ -71,19 +74,40 @@ class Compressor:
             self.ended.set()
 
     async def _work(self) -> bool:
-        """Do what is to be done; whether it could be."""
-        live = self._options.trades_file
+        """Do what is to be done; whether all of it could be. Old files go first: they may be what fills the disk."""
+        live, has_worked = self._options.trades_file, True
+        has_worked &= await self._try(self._remove_old)
+        if not self._is_clean:
+            self._is_clean = await self._try(partial(clean, live, self._files))
+            has_worked &= self._is_clean
+        if self._options.enable_compression:
+            for rotated in _waiting(live):
+                has_worked &= await self._try(partial(self._compress, rotated))
+        return has_worked
+
+    async def _try(self, work: Callable[[], None]) -> bool:
         try:
-            for rotated in waiting(live) if self._options.enable_compression else ():
-                if await self._run_blocking(compress, rotated, self._files, lambda: self._is_over):
-                    self.total += 1
-            keep_files, keep_days = self._options.keep_files, self._options.keep_days
-            if keep_files is not None or keep_days is not None:
-                arguments = live, self._files, keep_files, keep_days, self._now()
-                removed = await self._run_blocking(remove_old, *arguments)
-                if removed:
-                    logger.info("trade_files_removed", files=[path.name for path in removed])
+            await self._run_blocking(work)
         except DISK_FAULTS as fault:
-            logger.warning("trade_files_not_compressed", file=str(live), error=str(fault), retry_sec=_RETRY_SEC)
+            file = str(self._options.trades_file)
+            logger.warning("trade_files_not_compressed", file=file, error=str(fault), retry_sec=_RETRY_SEC)
             return False
         return True
+
+    def _compress(self, rotated: RotatedFile) -> None:
+        self.total += compress(rotated, self._files, lambda: self._is_over)
+
+    def _remove_old(self) -> None:
+        keep_files, keep_days = self._options.keep_files, self._options.keep_days
+        if keep_files is None and keep_days is None:
+            return
+        removed = remove_old(self._options.trades_file, self._files, keep_files, keep_days, self._now())
+        if removed:
+            logger.info("trade_files_removed", files=[path.name for path in removed])
+
+
+def _waiting(live: Path) -> list[RotatedFile]:
+    try:
+        return waiting(live)
+    except OSError:  # The folder is gone: so is what lay in it.
+        return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -57,6 +58,21 @@ class FileLock:
         self.release()
         self._descriptor = descriptor
 
+    def keep(self) -> None:
+        """Take it again where somebody moved or removed it.
+
+        Raises:
+            OSError: another recorder holds it now, or the folder cannot be written.
+        """
+        if self._descriptor is not None:
+            with suppress(OSError):
+                if os.path.samestat(beside(self._path, ".lock").stat(), os.fstat(self._descriptor)):
+                    return
+        try:
+            self.acquire()
+        except UsageError as fault:
+            raise OSError(errno.EBUSY, str(fault)) from fault
+
     def release(self) -> None:
         """Let it go."""
         if self._descriptor is not None:
@@ -101,12 +117,18 @@ class TradeFile:
         self._lock.acquire()
         try:
             self._open()
+            assert self._descriptor is not None
+            self._files.sync(self._descriptor)  # What a killed recorder wrote is relied upon from now on.
         except BaseException:
+            self._drop()
             self._lock.release()
             raise
 
     def close(self) -> None:
-        """Let the file go."""
+        """Let the file go, without what an attempt that failed has left in it."""
+        if self._descriptor is not None and self._is_dirty:
+            with suppress(OSError):  # Else it is as if the end came in the middle of that attempt.
+                self._files.truncate(self._descriptor, self.size_bytes)
         self._drop()
         self._lock.release()
 
@@ -139,12 +161,13 @@ class TradeFile:
         """
         if self._descriptor is None:
             return
-        is_doubtful, self.has_unsynced = self.has_unsynced, False
         try:
             self._files.sync(self._descriptor)
         except OSError:
-            self.doubts += is_doubtful
+            self.doubts += self.has_unsynced
             raise
+        finally:
+            self.has_unsynced = False  # Not before: whoever looks meanwhile has to wait.
 
     def rotate(self, now: datetime) -> Path:
         """Give the file the name of its time; returns it. The next append makes a new file.
@@ -174,8 +197,7 @@ class TradeFile:
                 self.sync()
             self._drop()
         if self._descriptor is None:
-            if not self._path.parent.is_dir():
-                self._lock.acquire()
+            self._lock.keep()
             self._open()
         assert self._descriptor is not None
         return self._descriptor

@@ -34,6 +34,7 @@ async def test_a_record_waits_no_longer_than_the_interval(rig, autojump_clock):
 async def test_a_flush_is_on_the_disk(rig, autojump_clock):
     """Synced, whatever flushes do else."""
     async with rig.open(sync_each_flush=False, flush_interval_sec=0.1) as recorder:
+        rig.disk.calls.clear()
         await recorder.write_trade({"n": 0})
         await trio.sleep(1)
         assert [0] == rig.numbers()
@@ -139,8 +140,10 @@ async def test_statistics(rig, autojump_clock):
 @pytest.mark.parametrize("call", ["write", "sync"])
 async def test_a_flush_that_fails_is_tried_again(rig, faults, call, autojump_clock):
     """Everything is kept, in order; what a write left behind is cut off."""
-    rig.disk.faults[call] = [fault if call == "write" or isinstance(fault, Exception) else NO_ROOM for fault in faults]
     async with rig.open(buffer_size=3) as recorder:
+        rig.disk.faults[call] = [
+            fault if call == "write" or isinstance(fault, Exception) else NO_ROOM for fault in faults
+        ]
         for n in range(10):
             await recorder.write_trade({"n": n})
         await recorder.flush()
@@ -159,7 +162,7 @@ async def test_a_disk_that_stays_full(rig, log, autojump_clock):
                 await recorder.write_trade({"n": n, "text": "x" * 50})
                 accepted.append(n)
         assert (False, 3) == (caught.value.is_held, round(trio.current_time() - begin))
-        assert 10 < len(accepted) < 20
+        assert 5 < len(accepted) < 12
         with pytest.raises(NotWrittenError, match="tried again") as caught:
             await recorder.flush()
         assert caught.value.is_held

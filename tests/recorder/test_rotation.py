@@ -10,7 +10,6 @@ from recorder_support import BEGIN, NO_ROOM, in_line
 
 from streamsvc.errors import DamagedError
 from streamsvc.recorder import follow_trades, open_trade_recorder, read_trades
-from streamsvc.recorder.compression import compress
 from streamsvc.recorder.names import RotatedName, rotated_files, rotated_path
 
 SMALL = {"rotation_size_mb": 0.001, "flush_interval_sec": 100}
@@ -116,7 +115,7 @@ async def test_leaving_waits_for_compression_under_a_limit(rig, log, autojump_cl
     """It says what it has left undone, and the next recorder does it."""
 
     async def slow(function, *arguments):
-        if function is compress:
+        if getattr(getattr(function, "func", None), "__name__", "") == "_compress":
             await trio.sleep(30)
         return await in_line(function, *arguments)
 

@@ -90,7 +90,7 @@ async def threads_used(rig, write_sec, **options):
 
     async def count(function, *arguments):
         nonlocal used
-        used += getattr(function, "func", None) is not None
+        used += getattr(getattr(function, "func", None), "__name__", "") == "append"
         return await in_line(function, *arguments)
 
     real = rig.disk.write
