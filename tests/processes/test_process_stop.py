@@ -110,7 +110,7 @@ async def test_ctrl_c_in_a_terminal_lets_sealers_finish(stage, start):
     """The terminal sends SIGINT to the workers as well: the segment in work is finished, not begun again."""
     recorder = start(stage, command=SLOW_RECORDER, SLOW_SEAL_SEC="0.8", PARQUET_ROTATE_SEC="1")
     tmp = DataFolder(recorder.data).tmp
-    await until(lambda: tmp.is_dir() and any(tmp.iterdir()), "a sealer at work")
+    await until(lambda: tmp.is_dir() and any(tmp.iterdir()) and len(recorder.sealers()) == 1, "a sealer at work")
     (worker,) = recorder.sealers()
 
     recorder.signal_group(signal.SIGINT)

@@ -161,24 +161,31 @@ def test_to_parquet(trades, path, tmp_path):
 def test_follow_in_a_process(tmp_path):
     """What is written meanwhile comes, over rotations; Ctrl-C ends it well. The file need not be there yet."""
     path = tmp_path / "trades.jsonl"
-    process = subprocess.Popen([PROGRAM, "trades", path, "--follow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        options = {"trades_file": path, "rotation_size_mb": 0.001, "flush_interval_sec": 0.01}
+    options = {"trades_file": path, "rotation_size_mb": 0.001, "flush_interval_sec": 0.01}
 
-        async def write():
-            async with open_trade_recorder(**options) as recorder:
-                for n in range(200):
-                    await recorder.write_trade({"n": n, "at": datetime.now(UTC)})
-                    await trio.sleep(0.002)
+    async def write():
+        async with open_trade_recorder(**options) as recorder:
+            for n in range(200):
+                await recorder.write_trade({"n": n, "at": datetime.now(UTC)})
+                await trio.sleep(0.002)
 
-        trio.run(write)
-        assert list(range(200)) == [json.loads(process.stdout.readline())["n"] for _ in range(200)]
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        assert (b"", b"", 0) == (*process.communicate(timeout=30), process.returncode)
-    finally:
-        process.kill()
-        process.wait()
+    def as_in_a_terminal():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # A shell has those that it starts in the background ignore it.
+
+    with subprocess.Popen(
+        [PROGRAM, "trades", path, "--follow"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=as_in_a_terminal,  # noqa: PLW1509
+    ) as process:
+        try:
+            trio.run(write)
+            assert list(range(200)) == [json.loads(process.stdout.readline())["n"] for _ in range(200)]
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            assert (b"", b"", 0) == (*process.communicate(timeout=30), process.returncode)
+        finally:
+            process.kill()
 
 
 def test_a_reader_that_goes_away(path):
