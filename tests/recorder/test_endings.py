@@ -108,7 +108,7 @@ async def test_a_call_that_outlives_the_block(rig, autojump_clock):
             async with rig.open(close_sec_max=1) as recorder:
                 rig.disk.faults["write"] = [NO_ROOM] * 1000
                 await recorder.write_trade({"n": 0})
-                nursery.start_soon(flush, recorder)
+                nursery.start_soon(flush, recorder)  # noqa: ASYNC111 - that it ends before is what is tested
                 await trio.sleep(0.1)
         rig.disk.faults = {}
     assert 1 == len(faults)
