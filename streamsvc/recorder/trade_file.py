@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from streamsvc.errors import UsageError
+from streamsvc.persistence.files import DISK_FAULTS
 from streamsvc.recorder.names import FIRST, GZ, beside, rotated_files, rotated_path
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class TradeFile:
             return
         try:
             self._files.sync(self._descriptor)
-        except OSError:
+        except DISK_FAULTS:
             self.doubts += self.has_unsynced
             raise
         finally:
