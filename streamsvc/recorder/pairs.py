@@ -8,8 +8,8 @@ import trio
 
 from streamsvc.log import logger
 from streamsvc.persistence.files import DISK_FAULTS
+from streamsvc.recorder.file_lock import FileLock
 from streamsvc.recorder.pending import PendingTrades, read_pending, write_pending
-from streamsvc.recorder.trade_file import FileLock
 
 if TYPE_CHECKING:
     from pathlib import Path

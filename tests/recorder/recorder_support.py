@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from streamsvc.errors import DiskFullError
+from streamsvc.errors import DiskFullError, StreamsvcError
 from streamsvc.persistence.files import Files
 from streamsvc.recorder import open_trade_recorder, read_trades
 
@@ -93,3 +93,11 @@ class Rig:
 
     def names(self):
         return sorted(path.name for path in self.folder.iterdir() if not path.name.endswith(".lock"))
+
+
+async def flush_told(recorder, faults):
+    """Flush, and keep what that raises, with its time."""
+    try:
+        await recorder.flush()
+    except StreamsvcError as fault:
+        faults.append((trio.current_time(), fault))

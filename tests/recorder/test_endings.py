@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 import trio
-from recorder_support import NO_ROOM, in_line
+from recorder_support import NO_ROOM, flush_told, in_line
 
 from streamsvc.recorder import NotWrittenError, RecorderClosedError, open_trade_recorder, read_trades
 from streamsvc.recorder.reading import _Walk
@@ -28,12 +28,6 @@ async def test_a_flush_waits_for_a_sync_that_is_under_way(rig, autojump_clock):
     options = {"files": rig.disk, "now": rig.now, "sync_each_flush": False}
     told = []
 
-    async def flush():
-        try:
-            await recorder.flush()
-        except NotWrittenError:
-            told.append(trio.current_time())
-
     async def slow_sync(function, *arguments):
         if getattr(function, "__name__", "") == "sync":
             await trio.sleep(1)
@@ -44,10 +38,10 @@ async def test_a_flush_waits_for_a_sync_that_is_under_way(rig, autojump_clock):
         rig.disk.faults["sync"] = [LOST]
         begin = trio.current_time()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(flush)
+            nursery.start_soon(flush_told, recorder, told)
             await trio.sleep(0.5)
-            nursery.start_soon(flush)
-    assert [1.05, 1.05] == [round(at - begin, 3) for at in told]  # The pause after a failure is in it.
+            nursery.start_soon(flush_told, recorder, told)
+    assert [1.05, 1.05] == [round(at - begin, 3) for at, _ in told]  # The pause after a failure is in it.
 
 
 @pytest.mark.parametrize("fault", [{"sync": [NO_ROOM] * 1000}, {"write": [12, *[NO_ROOM] * 1000]}])
@@ -96,22 +90,15 @@ async def test_a_cancelled_block_on_a_disk_that_takes_nothing(rig, autojump_cloc
 async def test_a_call_that_outlives_the_block(rig, autojump_clock):
     """It is refused: its records were given back, and the file may be another recorder's."""
     faults = []
-
-    async def flush(recorder):
-        try:
-            await recorder.flush()
-        except RecorderClosedError as fault:
-            faults.append(fault)
-
     async with trio.open_nursery() as nursery:
         with pytest.raises(NotWrittenError):  # noqa: PT012
             async with rig.open(close_sec_max=1) as recorder:
                 rig.disk.faults["write"] = [NO_ROOM] * 1000
                 await recorder.write_trade({"n": 0})
-                nursery.start_soon(flush, recorder)  # noqa: ASYNC111 - that it ends before is what is tested
+                nursery.start_soon(flush_told, recorder, faults)  # noqa: ASYNC111 - that it ends before is what is tested
                 await trio.sleep(0.1)
         rig.disk.faults = {}
-    assert 1 == len(faults)
+    assert [RecorderClosedError] == [type(fault) for _, fault in faults]
     assert [] == rig.numbers()
 
 

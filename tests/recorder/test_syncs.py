@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from recorder_support import NO_ROOM, in_line
+from recorder_support import NO_ROOM, flush_told, in_line
 
 from streamsvc.recorder import NotWrittenError, open_trade_recorder
 
@@ -28,19 +28,12 @@ async def test_a_sync_that_failed_is_told_once(rig, is_more_waiting, autojump_cl
 
 async def test_everybody_who_flushes_meanwhile_is_told(rig, autojump_clock):
     faults = []
-
-    async def flush(recorder):
-        try:
-            await recorder.flush()
-        except NotWrittenError as fault:
-            faults.append(fault)
-
     async with rig.open(**UNSYNCED) as recorder:
         await recorder.write_trades_batch([{"n": 0}])
         rig.disk.faults["sync"] = [LOST]
         async with trio.open_nursery() as nursery:
             for _ in range(3):
-                nursery.start_soon(flush, recorder)
+                nursery.start_soon(flush_told, recorder, faults)
     assert 3 == len(faults)
 
 
